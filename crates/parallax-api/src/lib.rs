@@ -1,0 +1,1 @@
+//! Public HTTP request and response types.

@@ -1,0 +1,1 @@
+//! Source folder to plan to prepared revision directory.

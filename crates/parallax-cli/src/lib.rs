@@ -1,0 +1,1 @@
+//! The parallax binary.

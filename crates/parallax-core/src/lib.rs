@@ -1,0 +1,1 @@
+//! Ids, specs, state machines and domain errors. Pure: no I/O, no clock.

@@ -1,0 +1,1 @@
+//! The local host: replicas, builds, isolation, log capture.

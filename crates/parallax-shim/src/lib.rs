@@ -1,0 +1,1 @@
+//! The process that owns one replica: its output, its tree, its exit record.

@@ -1,0 +1,1 @@
+//! Migrations and all SQL: the only user of sqlx.

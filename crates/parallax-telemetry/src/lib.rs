@@ -1,0 +1,1 @@
+//! Tracing, metrics and OTLP initialisation for binaries.

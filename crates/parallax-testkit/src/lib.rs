@@ -1,0 +1,1 @@
+//! A real server and host for tests, scripted agents, the conformance suite.
