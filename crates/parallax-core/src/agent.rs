@@ -1,0 +1,99 @@
+//! Hosted agents and their immutable revisions.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::id::{AgentId, RevisionId, TenantId};
+use crate::manifest::AgentSpec;
+use crate::name::Name;
+use crate::status::Status;
+use crate::time::Timestamp;
+
+/// Most replicas that one agent may ask for; placement may still find room for fewer.
+pub const MAX_REPLICAS: u32 = 100;
+
+/// Who writes an agent. The other door answers `managed_elsewhere`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManagedBy {
+    Api,
+    Kubernetes,
+}
+
+impl ManagedBy {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
+}
+
+impl fmt::Display for ManagedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ManagedBy {
+    type Err = UnknownOwner;
+
+    fn from_str(text: &str) -> Result<Self, UnknownOwner> {
+        match text {
+            "api" => Ok(Self::Api),
+            "kubernetes" => Ok(Self::Kubernetes),
+            _ => Err(UnknownOwner),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an owner that this version knows (api, kubernetes)")]
+pub struct UnknownOwner;
+
+/// A hosted agent: what is wanted, and the status that was last derived from observations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Agent {
+    pub tenant: TenantId,
+    pub id: AgentId,
+    pub name: Name,
+    pub managed_by: ManagedBy,
+    /// Raised by every change of what is wanted; `Status.observed_generation` follows it.
+    pub generation: u64,
+    pub replicas: u32,
+    /// The revision that is wanted; `None` before the first source arrives.
+    pub revision: Option<RevisionId>,
+    pub suspended: bool,
+    /// Set once deletion was asked for; the row goes when nothing runs any more.
+    pub delete: Option<Deletion>,
+    pub status: Status,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// A deletion under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deletion {
+    pub asked_at: Timestamp,
+    /// Running tasks are waited for until then.
+    pub drain_until: Timestamp,
+}
+
+/// One immutable version of an agent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Revision {
+    pub tenant: TenantId,
+    pub id: RevisionId,
+    pub agent: AgentId,
+    /// Counts from 1 per agent.
+    pub number: u64,
+    pub spec: AgentSpec,
+    /// `sha256:…` of the source archive in the blob store.
+    pub source_digest: String,
+    pub source_bytes: u64,
+    /// Equal for revisions that one prepared directory can serve: see [`crate::build::build_key`].
+    pub build_key: String,
+    pub created_at: Timestamp,
+    /// The name of the credential that deployed it.
+    pub created_by: String,
+}

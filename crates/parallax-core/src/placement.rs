@@ -1,0 +1,96 @@
+//! Which host gets a replica.
+
+use crate::host::{Host, IsolationMeans, IsolationTier};
+use crate::id::HostId;
+use crate::manifest::Resources;
+
+/// A host as the scheduler sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    pub host: &'a Host,
+    pub connected: bool,
+    /// Replicas assigned to it, over all tenants.
+    pub assigned: u32,
+    pub cpu_reserved: u64,
+    pub memory_reserved: u64,
+}
+
+/// Chooses the connected host with the fewest replicas that satisfies the demand.
+///
+/// # Errors
+/// Says of each host why it was passed over, in words for the agent's status.
+pub fn choose(
+    candidates: &[Candidate<'_>],
+    demand: &Resources,
+    isolation: IsolationTier,
+) -> Result<HostId, Unschedulable> {
+    let mut refusals = Vec::new();
+    let mut best: Option<&Candidate<'_>> = None;
+    for candidate in candidates {
+        match refusal(candidate, demand, isolation) {
+            Some(why) => refusals.push(format!("{}: {why}", candidate.host.name)),
+            None if best.is_none_or(|b| candidate.assigned < b.assigned) => best = Some(candidate),
+            None => {}
+        }
+    }
+    if let Some(candidate) = best {
+        return Ok(candidate.host.id);
+    }
+    let isolation_only = !refusals.is_empty()
+        && candidates
+            .iter()
+            .all(|c| c.connected && lacks_isolation(c, isolation));
+    Err(Unschedulable {
+        isolation_only,
+        words: if refusals.is_empty() {
+            "no host has joined; start one with `parallax host`".to_owned()
+        } else {
+            refusals.join("; ")
+        },
+    })
+}
+
+/// No host can take the replica.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{words}")]
+pub struct Unschedulable {
+    pub words: String,
+    /// Every host was refused for its isolation alone.
+    pub isolation_only: bool,
+}
+
+fn lacks_isolation(candidate: &Candidate<'_>, isolation: IsolationTier) -> bool {
+    let facts = &candidate.host.facts;
+    let unprotected = facts.isolation == IsolationMeans::None && !facts.unsafe_no_isolation;
+    let has_tier = isolation == IsolationTier::Process || facts.tiers.contains(&isolation);
+    unprotected || !has_tier
+}
+
+fn refusal(
+    candidate: &Candidate<'_>,
+    demand: &Resources,
+    isolation: IsolationTier,
+) -> Option<String> {
+    let facts = &candidate.host.facts;
+    if !candidate.connected {
+        return Some("not connected".to_owned());
+    }
+    if lacks_isolation(candidate, isolation) {
+        return Some(format!("cannot give isolation `{isolation}`"));
+    }
+    if candidate.assigned >= facts.max_replicas {
+        return Some(format!("is full ({} replicas)", facts.max_replicas));
+    }
+    let cpu = demand.cpu.map_or(0, |cpu| cpu.get());
+    if candidate.cpu_reserved.saturating_add(cpu) > facts.cpu.get() {
+        return Some(format!(
+            "has too little CPU left ({} of {} reserved)",
+            candidate.cpu_reserved, facts.cpu
+        ));
+    }
+    let memory = demand.memory.map_or(0, |memory| memory.get());
+    if candidate.memory_reserved.saturating_add(memory) > facts.memory.get() {
+        return Some(format!("has too little memory left (of {})", facts.memory));
+    }
+    None
+}

@@ -1,0 +1,190 @@
+//! Running copies of a revision.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::build::UnknownPhase;
+use crate::id::{AgentId, BuildId, HostId, ReplicaId, RevisionId, TenantId};
+use crate::status::Reason;
+use crate::time::Timestamp;
+
+/// One replica: what is wanted of it and what its host last observed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replica {
+    pub tenant: TenantId,
+    pub id: ReplicaId,
+    pub agent: AgentId,
+    pub revision: RevisionId,
+    pub revision_number: u64,
+    pub host: HostId,
+    pub build: BuildId,
+    pub want: Want,
+    pub observed: Observation,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    Run,
+    Stop,
+}
+
+impl Want {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+impl FromStr for Want {
+    type Err = UnknownPhase;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPhase> {
+        match text {
+            "run" => Ok(Self::Run),
+            "stop" => Ok(Self::Stop),
+            _ => Err(UnknownPhase),
+        }
+    }
+}
+
+/// What a host reported of a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    pub phase: ReplicaPhase,
+    pub reason: Option<Reason>,
+    pub message: String,
+    /// Counts process starts of this replica; 0 before the first.
+    pub incarnation: u64,
+    pub restarts: u32,
+    pub exit: Option<Exit>,
+    /// `None` where no probe is configured.
+    pub probe_ok: Option<bool>,
+    /// Means in force, such as `landlock+cgroup1`.
+    pub isolation: String,
+    pub pid: Option<u32>,
+    pub started_at: Option<Timestamp>,
+}
+
+impl Observation {
+    /// Before any host has said anything.
+    #[must_use]
+    pub fn nothing_yet() -> Self {
+        Self {
+            phase: ReplicaPhase::Pending,
+            reason: None,
+            message: String::new(),
+            incarnation: 0,
+            restarts: 0,
+            exit: None,
+            probe_ok: None,
+            isolation: String::new(),
+            pid: None,
+            started_at: None,
+        }
+    }
+}
+
+/// How a process ended, as its shim recorded it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Exit {
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    pub out_of_memory: bool,
+    pub ended_at: Timestamp,
+    pub last_log_line: String,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.out_of_memory, self.code, self.signal) {
+            (true, ..) => f.write_str("killed for exceeding its memory limit")?,
+            (false, Some(code), _) => write!(f, "exit code {code}")?,
+            (false, None, Some(signal)) => write!(f, "killed by signal {signal}")?,
+            (false, None, None) => f.write_str("ended, nobody recorded how")?,
+        }
+        if self.last_log_line.is_empty() {
+            return Ok(());
+        }
+        write!(f, "; last log line: {}", self.last_log_line)
+    }
+}
+
+/// Where a replica is, by its host's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplicaPhase {
+    /// Assigned; the host has not reported it yet.
+    Pending,
+    /// The host prepares its folder.
+    Preparing,
+    /// The process was started; it is not known to run yet.
+    Starting,
+    /// The process runs. Ready is more: registered, and the probe (if any) passes.
+    Running,
+    /// The process ended; the host waits before it starts it again.
+    Backoff,
+    Stopping,
+    /// Ended because it was told to.
+    Stopped,
+    /// The host has given up on it.
+    Failed,
+    /// It is gone and nobody recorded how it ended.
+    Lost,
+}
+
+impl ReplicaPhase {
+    pub const ALL: [Self; 9] = [
+        Self::Pending,
+        Self::Preparing,
+        Self::Starting,
+        Self::Running,
+        Self::Backoff,
+        Self::Stopping,
+        Self::Stopped,
+        Self::Failed,
+        Self::Lost,
+    ];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Preparing => "preparing",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Backoff => "backoff",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// Whether nothing of the replica is left to run or to wait for.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed | Self::Lost)
+    }
+}
+
+impl fmt::Display for ReplicaPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ReplicaPhase {
+    type Err = UnknownPhase;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPhase> {
+        Self::ALL
+            .into_iter()
+            .find(|phase| phase.as_str() == text)
+            .ok_or(UnknownPhase)
+    }
+}
