@@ -1,11 +1,24 @@
 //! The project's own tools; `cargo xtask help` lists them.
 
-use std::path::{Path, PathBuf};
+#![expect(
+    unreachable_pub,
+    reason = "a binary has no outside; `pub` marks what other modules use"
+)]
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
+mod ci;
 mod codegen;
+mod config;
+mod process;
+mod steps;
+mod tidy;
+
+use config::Config;
+use process::Workspace;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Parallax's own tools")]
@@ -16,18 +29,39 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Everything that a change has to pass
+    Ci(ci::Args),
     /// Regenerate committed generated code
     Codegen {
         /// Fail when the committed code is stale, write nothing
         #[arg(long)]
         check: bool,
     },
+    /// Check the repository's own rules: arrows, budgets, orphans, environment, paths
+    Tidy,
 }
 
-fn main() -> Result<()> {
-    let root = repository_root();
-    match Args::parse().command {
-        Command::Codegen { check } => codegen::run(&root, check),
+#[expect(clippy::print_stderr, reason = "errors go to standard error")]
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let workspace = Workspace {
+        root: repository_root(),
+        config: Config::from_env(),
+    };
+    match dispatch(&workspace, args.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(workspace: &Workspace, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Ci(args) => ci::run(workspace, &args),
+        Command::Codegen { check } => codegen::run(&workspace.root, check),
+        Command::Tidy => tidy::run(workspace),
     }
 }
 
