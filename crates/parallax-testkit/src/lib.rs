@@ -1,1 +1,5 @@
 //! A real server and host for tests, scripted agents, the conformance suite.
+
+pub mod conformance;
+pub mod scripted_agent;
+pub mod skip;

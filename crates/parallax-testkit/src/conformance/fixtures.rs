@@ -1,0 +1,224 @@
+//! Building each SDK's fixture agent once, outside the checkout.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, bail};
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
+
+/// An SDK that has a fixture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// `sdks/typescript`, run by Node.
+    TypeScript,
+    /// `sdks/python`, run in a virtual environment.
+    Python,
+}
+
+impl fmt::Display for Language {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.folder())
+    }
+}
+
+impl Language {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::TypeScript => "typescript",
+            Self::Python => "python",
+        }
+    }
+}
+
+/// How to start a fixture.
+#[derive(Clone, Debug)]
+pub struct FixtureCommand {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Where it runs.
+    pub cwd: PathBuf,
+    /// Environment variables beyond those of the case.
+    pub env: Vec<(String, String)>,
+}
+
+/// Directories that a build leaves behind, or that are not the SDK's.
+const NOT_SOURCES: [&str; 8] = [
+    "node_modules",
+    "dist",
+    ".venv",
+    "__pycache__",
+    ".pytest_cache",
+    ".mypy_cache",
+    "vendor",
+    "build",
+];
+
+/// Builds the SDK and its fixture, unless this content has been built before.
+///
+/// The SDK is copied to `<cache>/<language>-<hash of its sources>` and built there, under a file
+/// lock, so that test processes at the same time build it once and nothing is written into the
+/// checkout. The cache is `$PARALLAX_TEST_CACHE`, or `target/conformance`.
+///
+/// # Errors
+/// When the SDK is missing, a tool (`npm`, `python3`) is missing or a build step fails; the
+/// message ends with the step's output.
+pub fn prepare(language: Language) -> anyhow::Result<FixtureCommand> {
+    static TYPESCRIPT: OnceLock<anyhow::Result<FixtureCommand>> = OnceLock::new();
+    static PYTHON: OnceLock<anyhow::Result<FixtureCommand>> = OnceLock::new();
+    let once = match language {
+        Language::TypeScript => &TYPESCRIPT,
+        Language::Python => &PYTHON,
+    };
+    // A build that failed is not tried again by each case of the run.
+    match once.get_or_init(|| prepare_anew(language)) {
+        Ok(command) => Ok(command.clone()),
+        Err(error) => bail!("{error:#}"),
+    }
+}
+
+fn prepare_anew(language: Language) -> anyhow::Result<FixtureCommand> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root
+        .canonicalize()
+        .context("finding the repository's root")?;
+    let sdk = root.join("sdks").join(language.folder());
+    let sources = sources_of(&sdk)?;
+    let cache = std::env::var_os("PARALLAX_TEST_CACHE")
+        .map_or_else(|| root.join("target/conformance"), PathBuf::from);
+    fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
+    let _lock = lock(&cache.join(format!("{language}.lock")))?;
+    let home = cache.join(format!("{language}-{}", hash_of(&sdk, &sources)?));
+    let complete = home.join(".complete");
+    if !complete.exists() {
+        if home.exists() {
+            fs::remove_dir_all(&home).context("removing a build that had not ended")?;
+        }
+        copy(&sdk, &sources, &home)?;
+        build(language, &home)?;
+        fs::write(&complete, "").context("marking the build as complete")?;
+    }
+    Ok(command(language, home))
+}
+
+fn build(language: Language, home: &Path) -> anyhow::Result<()> {
+    match language {
+        Language::TypeScript => {
+            step(home, &["npm", "ci", "--no-audit", "--no-fund"])?;
+            step(home, &["npm", "run", "build"])
+        }
+        Language::Python => {
+            step(home, &["python3", "-m", "venv", ".venv"])?;
+            step(
+                home,
+                &[".venv/bin/python", "-m", "pip", "install", "-q", "."],
+            )
+        }
+    }
+}
+
+fn command(language: Language, home: PathBuf) -> FixtureCommand {
+    let argv = match language {
+        Language::TypeScript => vec![
+            "node".to_owned(),
+            format!("{}/conformance/fixture.js", home.display()),
+        ],
+        Language::Python => vec![
+            format!("{}/.venv/bin/python", home.display()),
+            format!("{}/conformance/fixture.py", home.display()),
+        ],
+    };
+    let env = match language {
+        Language::TypeScript => Vec::new(),
+        // Lines as they are printed, not when a buffer is full.
+        Language::Python => vec![("PYTHONUNBUFFERED".to_owned(), "1".to_owned())],
+    };
+    FixtureCommand {
+        argv,
+        cwd: home,
+        env,
+    }
+}
+
+fn step(home: &Path, argv: &[&str]) -> anyhow::Result<()> {
+    let said = argv.join(" ");
+    let done = Command::new(argv[0])
+        .args(&argv[1..])
+        .current_dir(home)
+        .output()
+        .with_context(|| format!("running `{said}`: is {} installed?", argv[0]))?;
+    if !done.status.success() {
+        bail!(
+            "`{said}` in {} ended with {}:\n{}{}",
+            home.display(),
+            done.status,
+            String::from_utf8_lossy(&done.stdout),
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+    Ok(())
+}
+
+fn lock(path: &Path) -> anyhow::Result<File> {
+    let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
+    flock(&file, FlockOperation::LockExclusive).context("waiting for another build")?;
+    Ok(file)
+}
+
+/// The SDK's files relative to its folder, in a stable order.
+fn sources_of(sdk: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        let path = sdk.join(&folder);
+        let entries = fs::read_dir(&path)
+            .with_context(|| format!("reading the SDK at {}", path.display()))?;
+        for entry in entries {
+            let entry = entry.context("reading the SDK")?;
+            let name = entry.file_name();
+            let skipped = name.to_str().is_none_or(|name| {
+                NOT_SOURCES.contains(&name) || name.ends_with(".egg-info") || name.ends_with(".pyc")
+            });
+            if skipped {
+                continue;
+            }
+            let kind = entry.file_type().context("reading the SDK")?;
+            if kind.is_dir() {
+                folders.push(folder.join(name));
+            } else if kind.is_file() {
+                found.push(folder.join(name));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn hash_of(sdk: &Path, sources: &[PathBuf]) -> anyhow::Result<String> {
+    let mut hash = Sha256::new();
+    for source in sources {
+        let content = fs::read(sdk.join(source)).context("hashing the SDK")?;
+        hash.update(source.as_os_str().as_encoded_bytes());
+        hash.update([0]);
+        hash.update((content.len() as u64).to_le_bytes());
+        hash.update(content);
+    }
+    let digest = hash.finalize();
+    Ok(digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+fn copy(sdk: &Path, sources: &[PathBuf], home: &Path) -> anyhow::Result<()> {
+    for source in sources {
+        let target = home.join(source);
+        let folder = target.parent().context("a file has a folder")?;
+        fs::create_dir_all(folder).context("copying the SDK")?;
+        fs::copy(sdk.join(source), &target).context("copying the SDK")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! The testkit's integration tests.
+
+mod conformance;
+mod scripted_agent;
