@@ -1,0 +1,46 @@
+"""Write Parallax agents in Python, and call them.
+
+`Agent` serves; `Client` calls. Everything else is what they take and give.
+"""
+
+from ._version import __version__
+from .agent import Agent
+from .capability import Capability
+from .client import (
+    ApiError,
+    Client,
+    Deployment,
+    InvokeResult,
+    RegistryEntry,
+    TaskRecord,
+)
+from .context import Context, SyncContext, TaskInfo
+from .errors import ConfigError, ParallaxError, RefusedError, SupersededError, TaskError
+from .json_value import JsonValue
+from .result import Evidence, Result, Usage
+from .session.inputs import InputMessage
+
+__all__ = [
+    "Agent",
+    "ApiError",
+    "Capability",
+    "Client",
+    "ConfigError",
+    "Context",
+    "Deployment",
+    "Evidence",
+    "InputMessage",
+    "InvokeResult",
+    "JsonValue",
+    "ParallaxError",
+    "RefusedError",
+    "RegistryEntry",
+    "Result",
+    "SupersededError",
+    "SyncContext",
+    "TaskError",
+    "TaskInfo",
+    "TaskRecord",
+    "Usage",
+    "__version__",
+]
