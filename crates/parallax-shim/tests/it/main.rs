@@ -1,0 +1,9 @@
+//! Real shims, real children.
+
+mod faults;
+mod isolation;
+mod life;
+mod limits;
+mod output;
+mod socket;
+mod support;
