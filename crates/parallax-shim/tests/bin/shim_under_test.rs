@@ -39,13 +39,22 @@ fn one_line(bytes: usize) -> ExitCode {
 fn attack(victim: i32, secret: &str, shim_dir: &str) -> ExitCode {
     say("read", std::fs::read(secret).map(drop));
     say("list", std::fs::read_dir(shim_dir).map(drop));
-    say("environ", std::fs::read(format!("/proc/{victim}/environ")).map(drop));
+    say(
+        "environ",
+        std::fs::read(format!("/proc/{victim}/environ")).map(drop),
+    );
     say("write", std::fs::write(format!("{secret}.new"), b"x"));
     say("mount", {
         let (from, to) = (c"none", c"/proc");
         // SAFETY: the strings are constants; a refused mount changes nothing.
         let result = unsafe {
-            libc::mount(from.as_ptr(), to.as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null())
+            libc::mount(
+                from.as_ptr(),
+                to.as_ptr(),
+                c"tmpfs".as_ptr(),
+                0,
+                std::ptr::null(),
+            )
         };
         os(result)
     });
@@ -69,7 +78,10 @@ fn attack(victim: i32, secret: &str, shim_dir: &str) -> ExitCode {
         say("setuid", os(libc::setuid(0)));
     }
     let connected = UnixStream::connect(Path::new(shim_dir).join("shim.sock"));
-    say("kill-by-socket", connected.and_then(|stream| ask_to_kill(&stream)));
+    say(
+        "kill-by-socket",
+        connected.and_then(|stream| ask_to_kill(&stream)),
+    );
     ExitCode::SUCCESS
 }
 
@@ -106,7 +118,16 @@ fn say(name: &str, result: std::io::Result<()>) {
 fn rights() -> ExitCode {
     let mut out = std::io::stdout().lock();
     let status = std::fs::read_to_string("/proc/self/status").expect("/proc is readable");
-    let wanted = ["Uid:", "Gid:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp:", "SigBlk:", "SigIgn:"];
+    let wanted = [
+        "Uid:",
+        "Gid:",
+        "Groups:",
+        "Cap",
+        "NoNewPrivs:",
+        "Seccomp:",
+        "SigBlk:",
+        "SigIgn:",
+    ];
     for line in status.lines() {
         if wanted.iter().any(|name| line.starts_with(name)) {
             let line: Vec<&str> = line.split_whitespace().collect();

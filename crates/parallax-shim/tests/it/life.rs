@@ -81,7 +81,9 @@ fn a_spec_that_cannot_be_carried_out_is_recorded() {
 
 #[test]
 fn a_stop_lets_the_child_end_in_its_own_way() {
-    let mut shim = Shim::start(&shell("trap 'echo bye; exit 3' TERM; echo up; sleep 100 & wait"));
+    let mut shim = Shim::start(&shell(
+        "trap 'echo bye; exit 3' TERM; echo up; sleep 100 & wait",
+    ));
     shim.line(0);
     let reply = shim.client().ask(&Request::Stop { grace_ms: None });
     assert_eq!(reply.expect("an answer"), Reply::Ok { version: 1 });
@@ -102,7 +104,10 @@ fn a_child_that_ignores_sigterm_is_killed_after_its_grace() {
         (exit.signal, exit.cause),
         (Some(9), ExitCause::KilledAfterGrace)
     );
-    assert!(shim.lines(Stream::System).contains(&"killed after grace".to_owned()));
+    assert!(
+        shim.lines(Stream::System)
+            .contains(&"killed after grace".to_owned())
+    );
 }
 
 #[test]
@@ -146,7 +151,8 @@ fn a_deadline_also_ends_a_child_that_ignores_sigterm() {
 
 #[test]
 fn daemons_that_left_the_session_are_killed_with_the_child() {
-    let script = "setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!; exec sleep 1000' & sleep 1000";
+    let script =
+        "setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!; exec sleep 1000' & sleep 1000";
     let mut shim = Shim::start(&shell(script));
     let daemon: u32 = shim.line(0).parse().expect("a process id");
     kill("-KILL", shim.state().child_pid);
@@ -163,7 +169,10 @@ fn the_child_gets_its_environment_and_no_descriptor_but_three() {
     assert_eq!(shim.exit().code, Some(0));
     let lines = shim.lines(Stream::Out);
     assert!(lines.contains(&"fds [0, 1, 2]".to_owned()), "{lines:?}");
-    assert!(lines.contains(&"SigBlk: 0000000000000000".to_owned()), "{lines:?}");
+    assert!(
+        lines.contains(&"SigBlk: 0000000000000000".to_owned()),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -189,7 +198,9 @@ fn a_second_shim_in_the_same_folder_is_refused() {
 #[test]
 fn a_folder_without_a_shim_has_never_been_started() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    shell("true").store(folder.path()).expect("a writable folder");
+    shell("true")
+        .store(folder.path())
+        .expect("a writable folder");
     let adoption = adopt::inspect(folder.path()).expect("readable records");
     assert_eq!(adoption, Adoption::NeverStarted);
 }
@@ -208,7 +219,10 @@ fn a_killed_shim_takes_its_child_along_and_leaves_the_rest_to_the_host() {
     adopt::kill_leftovers(shim.dir()).expect("everything can be killed");
     assert!(!runs(background), "a process of the session is left");
     assert!(!runs(daemon), "a process that held the output is left");
-    assert_eq!(adopt::kill_leftovers(shim.dir()).expect("nothing is left"), 0);
+    assert_eq!(
+        adopt::kill_leftovers(shim.dir()).expect("nothing is left"),
+        0
+    );
 }
 
 pub(crate) fn kill(signal: &str, pid: u32) {
