@@ -1,0 +1,1 @@
+//! From an archive to a prepared revision directory; the host runs the steps in between.
