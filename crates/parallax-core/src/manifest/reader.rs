@@ -212,7 +212,7 @@ fn advice(name: &str, path: &str, known: &[&str]) -> String {
     {
         return format!("; it belongs in [{table}]");
     }
-    if path != "" && fields::TOP_KEYS.contains(&name) {
+    if !path.is_empty() && fields::TOP_KEYS.contains(&name) {
         return format!("; it belongs at the top, above [{path}]");
     }
     match nearest(name, known) {
