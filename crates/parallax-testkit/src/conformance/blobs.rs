@@ -55,6 +55,8 @@ struct Inner {
     uploads: Vec<Upload>,
     fetches: Vec<GetBlobRequest>,
     tampering: Tampering,
+    /// Puts that are still to be refused.
+    refusals: u32,
 }
 
 impl BlobStore {
@@ -76,6 +78,11 @@ impl BlobStore {
         self.lock().tampering = tampering;
     }
 
+    /// Answers the next `count` Puts with UNAVAILABLE.
+    pub fn refuse_puts(&self, count: u32) {
+        self.lock().refusals = count;
+    }
+
     /// Every Put that ended well, oldest first.
     #[must_use]
     pub fn uploads(&self) -> Vec<Upload> {
@@ -86,6 +93,13 @@ impl BlobStore {
     #[must_use]
     pub fn fetches(&self) -> Vec<GetBlobRequest> {
         self.lock().fetches.clone()
+    }
+
+    fn refuses_put(&self) -> bool {
+        let mut inner = self.lock();
+        let refuses = inner.refusals > 0;
+        inner.refusals = inner.refusals.saturating_sub(1);
+        refuses
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -111,6 +125,9 @@ impl BlobService for BlobStore {
         &self,
         request: Request<Streaming<PutBlobRequest>>,
     ) -> Result<Response<BlobRef>, Status> {
+        if self.refuses_put() {
+            return Err(Status::unavailable("the blob store is away for a moment"));
+        }
         let authorization = super::server::authorization_of(request.metadata());
         let mut parts = request.into_inner();
         let first = parts.message().await?.and_then(|request| request.part);

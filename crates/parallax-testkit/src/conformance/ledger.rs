@@ -318,3 +318,6 @@ fn kind(frame: &agent_up::Frame) -> &'static str {
         Frame::Pong(_) => "Pong",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,7 +106,20 @@ impl FixtureProcess {
     /// # Errors
     /// When it is gone already.
     pub fn terminate(&self) -> anyhow::Result<()> {
-        self.journal.note("case", "SIGTERM to the fixture");
+        self.signal(Signal::TERM)
+    }
+
+    /// Interrupts the process, as Ctrl-C at a terminal does.
+    ///
+    /// # Errors
+    /// When it is gone already.
+    pub fn interrupt(&self) -> anyhow::Result<()> {
+        self.signal(Signal::INT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.journal
+            .note("case", &format!("{signal:?} to the fixture"));
         let id = self.child.id().ok_or_else(|| {
             Breach::new(
                 "the agent lives until it is told to stop",
@@ -115,7 +128,7 @@ impl FixtureProcess {
         })?;
         let id = i32::try_from(id).context("a process id")?;
         let pid = Pid::from_raw(id).context("a process id is not 0")?;
-        kill_process(pid, Signal::TERM).context("sending SIGTERM to the fixture")?;
+        kill_process(pid, signal).context("signalling the fixture")?;
         Ok(())
     }
 

@@ -75,11 +75,13 @@ macro_rules! every_case {
                 a_cancel_of_another_attempt_touches_nothing,
                 a_stubborn_handler_is_never_called_stopped,
                 a_cancel_of_a_queued_task_stops_it,
+                a_cancel_right_behind_its_task_stops_it,
                 a_cancel_ends_a_wait_for_the_window;
             blobs:
                 a_large_result_goes_by_blob,
                 a_small_result_stays_inline,
                 a_result_above_the_blob_limit_fails,
+                a_failed_upload_loses_no_task,
                 a_blob_input_is_fetched_whole,
                 a_corrupted_blob_is_refused,
                 a_truncated_blob_is_refused,
@@ -87,12 +89,14 @@ macro_rules! every_case {
                 a_missing_blob_fails_the_task;
             liveness:
                 heartbeats_renew_the_lease,
+                heartbeats_carry_the_epoch_of_their_session,
                 a_heartbeat_counts_what_is_in_flight,
                 a_ping_is_answered,
                 a_silent_server_is_left_after_two_ttl;
             reconnect:
                 a_running_task_survives_a_lost_connection,
                 a_result_of_the_outage_is_kept,
+                a_deadline_counts_during_an_outage,
                 an_unacknowledged_result_is_sent_again,
                 a_forgotten_result_is_dropped,
                 an_unacknowledged_failure_is_sent_again,
@@ -105,6 +109,7 @@ macro_rules! every_case {
             ending:
                 superseded_ends_the_process_with_an_error,
                 sigterm_drains_and_exits_well,
+                sigint_drains_and_exits_well,
                 sigterm_lets_a_running_task_finish,
                 sigterm_without_an_answer_ends_at_the_grace,
                 removed_ends_the_process_well,

@@ -83,6 +83,26 @@ pub(super) async fn a_result_above_the_blob_limit_fails(lab: &Lab) -> anyhow::Re
     link.credit_reaches(4).await
 }
 
+pub(super) async fn a_failed_upload_loses_no_task(lab: &Lab) -> anyhow::Result<()> {
+    let (stage, mut link) = inline_up_to(lab, 4_096).await?;
+    stage.server.blobs.refuse_puts(1);
+    let task = link.ask("large", json!({"bytes": LARGE})).await?;
+    // Sent again or reported as failed: either end will do, silence will not.
+    let end = link
+        .end_of(&task, "a TaskResult or a TaskFailed although a Put failed")
+        .await?;
+    if let Ok(result) = end {
+        let content = result.value.and_then(|value| value.content);
+        let by_blob = matches!(content, Some(payload::Content::Blob(_)));
+        check(
+            by_blob && stage.server.blobs.uploads().len() == 1,
+            "the blob is stored first",
+            || format!("sent {content:?}"),
+        )?;
+    }
+    link.credit_reaches(4).await
+}
+
 pub(super) async fn a_blob_input_is_fetched_whole(lab: &Lab) -> anyhow::Result<()> {
     let (stage, mut link) = lab.connected().await?;
     let blob = large_blob(&stage);

@@ -37,6 +37,14 @@ pub(super) async fn sigterm_drains_and_exits_well(lab: &Lab) -> anyhow::Result<(
     drained(&mut stage, link).await
 }
 
+pub(super) async fn sigint_drains_and_exits_well(lab: &Lab) -> anyhow::Result<()> {
+    let (mut stage, mut link) = lab.connected().await?;
+    stage.process.ready().await?;
+    stage.process.interrupt()?;
+    link.drain().await?;
+    drained(&mut stage, link).await
+}
+
 pub(super) async fn sigterm_lets_a_running_task_finish(lab: &Lab) -> anyhow::Result<()> {
     let (mut stage, mut link) = lab.connected().await?;
     stage.process.ready().await?;

@@ -53,6 +53,16 @@ async fn await_inflight(
     Ok(())
 }
 
+pub(super) async fn heartbeats_carry_the_epoch_of_their_session(lab: &Lab) -> anyhow::Result<()> {
+    let (mut stage, mut link) = lab.connected_with(leased_for(TTL)).await?;
+    // The ledger compares each heartbeat's epoch with the Welcome's.
+    link.heartbeat().await?;
+    link.cut();
+    let mut link = stage.connect(&[]).await?;
+    link.heartbeat().await?;
+    Ok(())
+}
+
 pub(super) async fn a_ping_is_answered(lab: &Lab) -> anyhow::Result<()> {
     let (_stage, mut link) = lab.connected().await?;
     for nonce in [0, 1, 1 << 53, (1 << 53) + 1, u64::MAX] {

@@ -6,7 +6,7 @@ use anyhow::Context;
 use parallax_proto::v1::inventory_item::State;
 use parallax_proto::v1::{TaskFailed, TaskRef, TaskResult};
 use parallax_testkit::conformance::{
-    Arrival, Lab, Link, Ruling, Setup, Stage, check, check_eq, unavailable_for,
+    Arrival, Lab, Link, Order, Ruling, Setup, Stage, check, check_eq, unavailable_for,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -64,6 +64,23 @@ pub(super) async fn a_result_of_the_outage_is_kept(lab: &Lab) -> anyhow::Result<
     link.round_trip().await?;
     link.cut();
     nothing_is_left(&mut stage).await
+}
+
+pub(super) async fn a_deadline_counts_during_an_outage(lab: &Lab) -> anyhow::Result<()> {
+    let (mut stage, mut link) = lab.connected().await?;
+    let order = Order::of("slow", &json!({"ms": 600_000})).due(500, 0);
+    let task = link.give(order).await?;
+    link.accepted(&task).await?;
+    link.cut();
+    stage
+        .refuse_next(unavailable_for(Duration::from_millis(1_500)))
+        .await?;
+    let arrival = stage.arrival().await?;
+    check_item(&arrival, &task, State::Finished)?;
+    let mut link = arrival.welcome(&[Ruling::SendResult]).await?;
+    let failed = link.failure_of(&task).await?;
+    check_eq("TaskFailed.code", failed.code.as_str(), "deadline_exceeded")?;
+    Ok(())
 }
 
 pub(super) async fn an_unacknowledged_result_is_sent_again(lab: &Lab) -> anyhow::Result<()> {
