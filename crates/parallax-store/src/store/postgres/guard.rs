@@ -1,0 +1,123 @@
+//! The lock that keeps a second server off a PostgreSQL database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection, Row};
+use tokio::sync::{Mutex, oneshot, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, warn};
+
+use crate::dialect::{LOCK_CLASS, SERVER_LOCK};
+use crate::error::StoreError;
+
+/// How often the connection that holds the lock is tried, and how long it may take to answer.
+const BEAT: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A session-level advisory lock on a connection of its own. PostgreSQL gives it to someone else
+/// as soon as that connection ends, so that a task watches over it.
+#[derive(Clone)]
+pub(super) struct Guard {
+    lost: watch::Receiver<bool>,
+    task: Arc<Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>>,
+}
+
+impl Guard {
+    pub(super) async fn take(
+        mut connection: PgConnection,
+        options: &PgConnectOptions,
+    ) -> Result<Self, StoreError> {
+        let taken = sqlx::query("SELECT pg_try_advisory_lock($1, $2) AS taken")
+            .bind(LOCK_CLASS)
+            .bind(SERVER_LOCK)
+            .fetch_one(&mut connection)
+            .await?
+            .try_get::<bool, _>("taken")?;
+        if !taken {
+            let database = format!("database {}", options.get_database().unwrap_or("(default)"));
+            let holder = holder(&mut connection).await?;
+            return Err(StoreError::AlreadyServed { database, holder });
+        }
+        let (tell, lost) = watch::channel(false);
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(keep(connection, stopped, tell));
+        Ok(Self {
+            lost,
+            task: Arc::new(Mutex::new(Some((stop, task)))),
+        })
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        *self.lost.borrow()
+    }
+
+    /// Changes, or closes, when the lock is gone.
+    pub(super) fn lost_receiver(&self) -> watch::Receiver<bool> {
+        self.lost.clone()
+    }
+
+    pub(super) async fn lost(&self) {
+        let mut lost = self.lost.clone();
+        if lost.wait_for(|lost| *lost).await.is_err() {
+            // Given back on purpose.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(super) async fn release(&self) {
+        let Some((stop, task)) = self.task.lock().await.take() else {
+            return;
+        };
+        // Fails when the lock was lost before, and the task with it.
+        let _ = stop.send(());
+        if let Err(error) = task.await {
+            error!(%error, "the guard of the database's lock failed");
+        }
+    }
+}
+
+/// Who holds the lock, as PostgreSQL knows it.
+async fn holder(connection: &mut PgConnection) -> Result<String, StoreError> {
+    let row = sqlx::query(
+        "SELECT a.application_name AS name, coalesce(host(a.client_addr), 'this machine') AS address
+         FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+           AND l.classid = $1::int::oid AND l.objid = $2::int::oid
+           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    )
+    .bind(LOCK_CLASS)
+    .bind(SERVER_LOCK)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else {
+        return Ok("which has just gone; try again".to_owned());
+    };
+    let name: String = row.try_get("name")?;
+    let address: String = row.try_get("address")?;
+    Ok(format!("{name}, connected from {address}"))
+}
+
+async fn keep(
+    mut connection: PgConnection,
+    mut stopped: oneshot::Receiver<()>,
+    tell: watch::Sender<bool>,
+) {
+    loop {
+        tokio::select! {
+            // An error means that the store was dropped.
+            _ = &mut stopped => break,
+            () = tokio::time::sleep(BEAT) => {}
+        }
+        let answer = tokio::time::timeout(ANSWER, connection.ping()).await;
+        if !matches!(answer, Ok(Ok(()))) {
+            error!("the connection that holds the lock on the database was lost");
+            tell.send_replace(true);
+            return;
+        }
+    }
+    if let Err(error) = connection.close().await {
+        warn!(%error, "giving the lock on the database back failed");
+    }
+}
