@@ -141,6 +141,8 @@ class FakeServer:
         self.put_headers: list[blobs.PutBlobHeader] = []
         #: Statuses with which the next calls of BlobService fail.
         self.blob_failures: deque[grpc.StatusCode] = deque()
+        #: Statuses with which the next sessions are refused before their Hello is read.
+        self.refusals: deque[grpc.StatusCode] = deque()
         self.token_file = folder / "token"
         self.token_file.write_text("  secret-1\n", encoding="ascii")
         self._peers: asyncio.Queue[Peer] = asyncio.Queue()
@@ -168,11 +170,9 @@ class FakeServer:
     def store(self, data: bytes) -> common.BlobRef:
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         self.blobs[digest] = data
-        return common.BlobRef(
-            digest=digest, size_bytes=len(data), media_type="application/json"
-        )
+        return common.BlobRef(digest=digest, size_bytes=len(data), media_type="application/json")
 
-    def _agent_service(self) -> grpc.GenericRpcHandler:
+    def _agent_service(self) -> Any:
         handler = grpc.stream_stream_rpc_method_handler(
             self._session,
             request_deserializer=agents.AgentUp.FromString,
@@ -182,7 +182,7 @@ class FakeServer:
             "parallax.v1.AgentService", {"Session": handler}
         )
 
-    def _blob_service(self) -> grpc.GenericRpcHandler:
+    def _blob_service(self) -> Any:
         put = grpc.stream_unary_rpc_method_handler(
             self._put,
             request_deserializer=blobs.PutBlobRequest.FromString,
@@ -198,6 +198,8 @@ class FakeServer:
         )
 
     async def _session(self, requests: Any, context: Any) -> AsyncIterator[agents.AgentDown]:
+        if self.refusals:
+            await context.abort(self.refusals.popleft(), "not today")
         peer = Peer(dict(context.invocation_metadata()).get("authorization", ""))
         self._peers.put_nowait(peer)
 

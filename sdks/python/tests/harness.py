@@ -47,7 +47,7 @@ async def staged(
     serving = asyncio.ensure_future(agent.serve())
     try:
         peer, hello = await server.connected()
-        peer.welcome(ttl_ms=ttl_ms, **limits)
+        peer.welcome(None, ttl_ms, **limits)
         yield Stage(server, agent, peer, hello, serving)
     finally:
         serving.cancel()

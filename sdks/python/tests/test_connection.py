@@ -197,6 +197,14 @@ async def test_a_refused_agent_ends_with_the_servers_reason(tmp_path: Path) -> N
             await serving
 
 
+async def test_a_refusal_that_races_with_the_hello_is_still_understood(tmp_path: Path) -> None:
+    async with FakeServer(tmp_path) as server:
+        for _ in range(30):
+            server.refusals.append(grpc.StatusCode.PERMISSION_DENIED)
+            with pytest.raises(RefusedError, match="not today"):
+                await fixture(server).serve()
+
+
 async def test_a_drain_finishes_what_runs_and_takes_nothing_new(tmp_path: Path) -> None:
     async with FakeServer(tmp_path) as server:
         agent = new_agent(server, stop_grace=30.0)

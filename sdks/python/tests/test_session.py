@@ -211,9 +211,25 @@ async def test_partials_wait_for_the_window_and_count_without_holes(tmp_path: Pa
             third = await stage.peer.take("partial")
             assert (third.seq, third.chunk) == (3, b"x" * 100)
             assert (await stage.peer.skip_to("partial")).seq == 4
+            assert value_of(await stage.peer.skip_to("result")) == {"chunks": 4}
+
+
+async def test_the_newest_progress_replaces_what_was_not_written_yet(tmp_path: Path) -> None:
+    async with FakeServer(tmp_path) as server:
+        agent = new_agent(server)
+
+        @agent.capability("count")
+        async def count(value: Any, ctx: Context) -> None:
+            for number in range(1000):
+                ctx.progress(number / 1000)
+            ctx.progress(1.0, "all")
+
+        async with staged(server, agent) as stage:
+            stage.peer.task("t1", "count")
+            await stage.peer.take("accepted")
             progress = await stage.peer.take("progress")
-            assert (progress.ppm, progress.message) == (1_000_000, "chunk 4")
-            assert value_of(await stage.peer.take("result")) == {"chunks": 4}
+            assert (progress.ppm, progress.message) == (1_000_000, "all")
+            await stage.peer.take("result")
 
 
 async def test_a_partial_larger_than_the_window_is_split(tmp_path: Path) -> None:

@@ -165,9 +165,7 @@ def _grace(environ: Mapping[str, str]) -> float:
     try:
         milliseconds = int(text)
     except ValueError as error:
-        raise ConfigError(
-            f"PARALLAX_STOP_GRACE_MS is {text!r}: give whole milliseconds"
-        ) from error
+        raise ConfigError(f"PARALLAX_STOP_GRACE_MS is {text!r}: give whole milliseconds") from error
     if milliseconds < 0:
         raise ConfigError(f"PARALLAX_STOP_GRACE_MS is {milliseconds}: it cannot be negative")
     return milliseconds / 1000

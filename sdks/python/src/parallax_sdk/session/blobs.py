@@ -14,7 +14,7 @@ import grpc.aio
 from .._generated import blobs_pb2 as blobs
 from .._generated import common_pb2 as common
 from ..errors import TaskError
-from .channel import Services
+from .channel import WRITE_RACE_DETAILS, Services
 from .link import Link
 
 #: The largest chunk that BlobService takes.
@@ -133,9 +133,7 @@ class _Retry:
         self._left = ATTEMPTS
         self._services: Services | None = None
 
-    async def after(
-        self, services: Services, error: grpc.aio.AioRpcError | _ChannelClosed
-    ) -> None:
+    async def after(self, services: Services, error: grpc.aio.AioRpcError | _ChannelClosed) -> None:
         """Waits for the moment to try again; TaskError when there is none."""
         if services is not self._services:
             self._services = services
@@ -143,7 +141,7 @@ class _Retry:
         self._left -= 1
         transient, reason = True, "the connection ended"
         if isinstance(error, grpc.aio.AioRpcError):
-            transient = error.code() in _TRANSIENT
+            transient = error.code() in _TRANSIENT or error.details() == WRITE_RACE_DETAILS
             reason = f"{error.code().name}: {error.details()}"
         if not transient or self._left <= 0:
             raise TaskError(self._code, f"{self._what}: {reason}", retryable=transient) from error
@@ -151,9 +149,7 @@ class _Retry:
         await self._link.gone(services)
 
 
-async def _parts(
-    header: blobs.PutBlobHeader, data: bytes
-) -> AsyncIterator[blobs.PutBlobRequest]:
+async def _parts(header: blobs.PutBlobHeader, data: bytes) -> AsyncIterator[blobs.PutBlobRequest]:
     yield blobs.PutBlobRequest(header=header)
     for at in range(0, len(data), CHUNK_BYTES):
         yield blobs.PutBlobRequest(chunk=data[at : at + CHUNK_BYTES])

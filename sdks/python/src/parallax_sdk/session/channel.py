@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
@@ -25,6 +26,57 @@ KEEPALIVE_MS = 20_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 #: A whole blob has at most this long, in seconds: 64 MiB at 1 MiB/s, twice over.
 BLOB_TIMEOUT_S = 120.0
+
+
+#: What gRPC's Python puts in the place of the server's status when a write was
+#: under way at the end of a call.
+WRITE_RACE_DETAILS = "Internal error from Core"
+
+
+@dataclass(frozen=True)
+class CallStatus:
+    """How a call ended."""
+
+    code: grpc.StatusCode
+    details: str
+    trailers: Mapping[str, str | bytes]
+
+
+class FirstStatus:
+    """Remembers a call's first status.
+
+    A write that was under way when the server ended the call replaces the
+    server's status by an internal error, and a delay that the server asked for
+    would be lost with it. The first one is there when the call is first done.
+    """
+
+    def __init__(self, call: SessionCall) -> None:
+        self._call = call
+        self._status: CallStatus | None = None
+        call.add_done_callback(self._note)
+
+    async def get(self) -> CallStatus:
+        """Waits for the end of the call."""
+        last = await self._ask()
+        return self._status or last
+
+    def _note(self, _call: object) -> None:
+        if self._status is None:
+            asking = self._ask()
+            try:
+                # A call that is done answers without waiting for anything.
+                asking.send(None)
+            except StopIteration as answer:
+                self._status = answer.value
+            finally:
+                asking.close()
+
+    async def _ask(self) -> CallStatus:
+        return CallStatus(
+            await self._call.code(),
+            await self._call.details() or "",
+            dict(await self._call.trailing_metadata() or ()),
+        )
 
 
 class Services:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import grpc
 
 from .._generated import agents_pb2 as agents
+from .channel import CallStatus
 
 
 class Next(enum.Enum):
@@ -56,18 +57,16 @@ def of_goaway(goaway: agents.Goaway) -> Ending:
     return Ending(following, message, goaway.reconnect_after_ms / 1000)
 
 
-def of_status(
-    code: grpc.StatusCode, details: str, retry_after_ms: str | bytes | None, welcomed: bool
-) -> Ending:
+def of_status(status: CallStatus, welcomed: bool) -> Ending:
     """What a gRPC status asks for. Once welcomed, no status is final."""
-    message = f"{code.name}: {details}" if details else code.name
-    if code in _REFUSALS and not welcomed:
+    name = status.code.name
+    message = f"{name}: {status.details}" if status.details else name
+    if status.code in _REFUSALS and not welcomed:
         return Ending(Next.REFUSED, message)
-    return Ending(Next.RECONNECT, message, _seconds(retry_after_ms))
+    return Ending(Next.RECONNECT, message, _seconds(status.trailers.get("retry-after-ms", "")))
 
 
-def _seconds(retry_after_ms: str | bytes | None) -> float:
-    text = retry_after_ms.decode("ascii", "replace") if isinstance(
-        retry_after_ms, bytes
-    ) else retry_after_ms
-    return int(text) / 1000 if text and text.isdecimal() else 0.0
+def _seconds(milliseconds: str | bytes) -> float:
+    if isinstance(milliseconds, bytes):
+        milliseconds = milliseconds.decode("ascii", errors="replace")
+    return int(milliseconds) / 1000 if milliseconds.isdecimal() else 0.0

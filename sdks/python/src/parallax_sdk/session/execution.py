@@ -103,9 +103,7 @@ def _stopped(task: RunningTask) -> Outcome:
     return failure(task, _STOP_ERRORS[task.stop_reason])
 
 
-async def _work(
-    task: RunningTask, capability: Capability, gates: Gates, agent_name: str
-) -> object:
+async def _work(task: RunningTask, capability: Capability, gates: Gates, agent_name: str) -> object:
     async with AsyncExitStack() as held:
         # The capability's own gate first: a task that waits for it must not
         # take the agent's slot from others.

@@ -84,9 +84,7 @@ class PartialStream:
                 return
             self._window -= len(chunk)
             self._sent_seq = seq
-            self._send(
-                agents.AgentUp(partial=agents.Partial(ref=self._ref, seq=seq, chunk=chunk))
-            )
+            self._send(agents.AgentUp(partial=agents.Partial(ref=self._ref, seq=seq, chunk=chunk)))
 
     def _trim(self) -> None:
         while self._buffered > self._retain and self._buffer[0][0] <= self._sent_seq:

@@ -183,9 +183,7 @@ class Runner:
             log.warning("%d tasks ignored their cancellation", self._worker.inflight)
 
     def _on_welcome(self, welcome: agents.Welcome) -> None:
-        log.info(
-            "connected to %s as %s", self._config.endpoint.authority, self._config.agent_name
-        )
+        log.info("connected to %s as %s", self._config.endpoint.authority, self._config.agent_name)
         for callback in self._on_ready:
             callback()
         if self._stopping.is_set():

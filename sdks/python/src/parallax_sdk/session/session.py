@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from .._generated import agents_pb2 as agents
-from .channel import Services
+from .channel import FirstStatus, Services
 from .ending import Ending, Next, of_goaway, of_status
 from .link import Limits, Live
 from .outbox import Outbox
@@ -61,6 +61,7 @@ class Session:
     async def run(self) -> Ending:
         """Returns when the stream is over. Never raises for what the network does."""
         call = self._services.session()
+        self._first_status = FirstStatus(call)
         try:
             welcome = await self._handshake(call)
             if not isinstance(welcome, agents.Welcome):
@@ -82,7 +83,7 @@ class Session:
         try:
             await call.write(agents.AgentUp(hello=self._hello))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return await self._status(call)
+            return await self._status()
         frame = await self._read(call)
         if isinstance(frame, Ending):
             return frame
@@ -158,17 +159,14 @@ class Session:
         try:
             frame = await call.read()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return await self._status(call)
+            return await self._status()
         if not isinstance(frame, agents.AgentDown):
-            return await self._status(call)
+            return await self._status()
         self._heard = asyncio.get_running_loop().time()
         return frame
 
-    async def _status(self, call: SessionCall) -> Ending:
-        code = await call.code()
-        details = await call.details()
-        trailers = dict(await call.trailing_metadata() or ())
-        return of_status(code, details or "", trailers.get("retry-after-ms"), self._welcomed)
+    async def _status(self) -> Ending:
+        return of_status(await self._first_status.get(), self._welcomed)
 
     async def _write_all(self, call: SessionCall) -> None:
         try:
