@@ -45,8 +45,12 @@ export class PartialStream {
   }
 
   /** Resolves when the chunk was sent; rejects when the stream closes first. */
-  async write(chunk: Uint8Array): Promise<void> {
-    await Promise.all(Array.from(this.#pieces(chunk), (piece) => this.#enqueue(piece)))
+  write(chunk: Uint8Array): Promise<void> {
+    const pieces = Array.from(this.#pieces(chunk), (piece) => this.#enqueue(piece))
+    const sent = Promise.all(pieces).then(() => undefined)
+    // A handler that does not await must not bring the process down.
+    sent.catch(() => undefined)
+    return sent
   }
 
   /**
@@ -110,8 +114,6 @@ export class PartialStream {
       return Promise.reject(this.#closed.reason)
     }
     const sent = new Promise<void>((resolve, reject) => this.#waiting.push({ chunk, resolve, reject }))
-    // A handler that does not await must not bring the process down.
-    sent.catch(() => undefined)
     if (this.#waiting.length > MAX_WAITING) {
       this.#overflow = new Error(`more than ${MAX_WAITING} partials wait to be sent: await ctx.partial()`)
       this.close(this.#overflow)

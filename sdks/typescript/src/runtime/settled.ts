@@ -15,6 +15,8 @@ export class Settled {
   readonly key: string
   /** The highest Partial.seq of the task. */
   readonly lastSeq: number
+  /** The task's place is given back with the outcome, or by the Hello that lists it as finished. */
+  holdsPlace = true
   /** Somebody works on the delivery; `again` asks for one more round. */
   delivering = false
   again = false

@@ -92,7 +92,10 @@ export class TaskTable implements Uplink {
       ...[...this.#stopped.values()].map(item(InventoryItem_State.RUNNING)),
       ...[...this.#settled.values()].map(item(InventoryItem_State.FINISHED)),
     ]
-    const credit = this.#credit.restate(this.#busy.size)
+    for (const settled of this.#settled.values()) {
+      settled.holdsPlace = false
+    }
+    const credit = this.#credit.restate(this.#places())
     return { credit: this.#draining ? 0 : credit, inventory }
   }
 
@@ -259,7 +262,7 @@ export class TaskTable implements Uplink {
         const frame = await settled.frame(session)
         // A later connection asks by its own verdict.
         if (session === this.#session && this.#settled.has(settled.key)) {
-          this.#sendOutcome(session, frame)
+          this.#sendOutcome(session, settled, frame)
         }
         return
       } catch (error) {
@@ -270,7 +273,8 @@ export class TaskTable implements Uplink {
     }
   }
 
-  #sendOutcome(session: Session, frame: UpFrame): void {
+  #sendOutcome(session: Session, settled: Settled, frame: UpFrame): void {
+    settled.holdsPlace = false
     const credit = this.#owed()
     if (frame.case === 'result') {
       session.send({ case: 'result', value: { ...frame.value, credit } })
@@ -389,7 +393,16 @@ export class TaskTable implements Uplink {
       unackedBytes += bytes
     }
     const full = this.#settled.size >= MAX_UNACKED || unackedBytes >= MAX_UNACKED_BYTES
-    return this.#draining || full ? 0 : this.#credit.take(this.#busy.size)
+    return this.#draining || full ? 0 : this.#credit.take(this.#places())
+  }
+
+  /** Tasks that the server counts against the concurrency: it hears of an end by the outcome. */
+  #places(): number {
+    let places = this.#busy.size
+    for (const { holdsPlace } of this.#settled.values()) {
+      places += holdsPlace ? 1 : 0
+    }
+    return places
   }
 
   /** The present connection, or the next. */
