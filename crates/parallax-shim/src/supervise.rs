@@ -42,6 +42,10 @@ const EXIT_RECORD_BYTES: usize = 16 << 10;
 pub(crate) enum ShimError {
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
     #[error("{0} holds no spec.json; the host writes it before it starts a shim")]
     NoSpec(PathBuf),
     #[error("{0} was started before; every start needs a folder of its own")]
@@ -69,48 +73,72 @@ impl ShimError {
 pub(crate) fn run(dir: &Path) -> Result<(), ShimError> {
     let _lock = detach(dir)?;
     // The working directory is the incarnation folder from here on: socket addresses are short.
-    let here = Path::new("");
     let exit = Reserved::new(Path::new(crate::EXIT_FILE), EXIT_RECORD_BYTES)?;
-    let spec = match ShimSpec::load(here) {
-        Ok(Some(spec)) => spec,
-        Ok(None) => return Err(ShimError::NoSpec(dir.to_path_buf())),
-        Err(error) => {
-            ending::commit(&exit, &ExitRecord::start_failed(chain(&error)))?;
-            return Err(error.into());
-        }
+    let mut ready = match prepare() {
+        Ok(ready) => ready,
+        Err(error) => return ending::commit(&exit, &ExitRecord::start_failed(chain(&error))),
     };
-    if let Err(error) = spec.check() {
-        return refuse(&exit, &error);
-    }
-    let signals = SignalFd::new(&[libc::SIGCHLD, libc::SIGTERM])
-        .map_err(ShimError::system("block signals"))?;
-    let mut log = LogWriter::create(here, spec.log)?;
-    let server = Server::bind()?;
-    let baseline = crate::cgroup::oom_kills(&spec.cgroup_dirs);
-    match spawn::spawn(&spec) {
-        Ok(spawned) => {
-            let mut supervisor = Supervisor::new(spec, exit, log, server, signals, spawned)?;
-            supervisor.oom_baseline = baseline;
+    match start(&ready.spec) {
+        Ok((spawned, state)) => {
+            let mut supervisor = Supervisor::new(ready, spawned, state);
             supervisor.serve()?;
-            supervisor.finish()
+            supervisor.finish(&exit)
         }
         Err(error) => {
-            let record = start_failed(&error);
-            log.system(record.start_error.as_deref().unwrap_or_default());
-            log.flush();
-            log.sync();
-            ending::commit(&exit, &record)?;
+            let reason = chain(&error);
+            ready.log.system(&reason);
+            ready.log.flush();
+            ready.log.sync();
+            ending::commit(&exit, &ExitRecord::start_failed(reason))?;
+            remove_socket();
             Ok(())
         }
     }
 }
 
-fn start_failed(error: &SpawnError) -> ExitRecord {
-    ExitRecord::start_failed(chain(error))
+/// Everything that a shim needs before its child.
+#[derive(Debug)]
+struct Ready {
+    spec: ShimSpec,
+    log: LogWriter,
+    server: Server,
+    signals: SignalFd,
+    /// Out-of-memory kills of the cgroup before this replica.
+    oom_baseline: Option<u64>,
 }
 
-fn refuse(exit: &Reserved, error: &SpecError) -> Result<(), ShimError> {
-    ending::commit(exit, &ExitRecord::start_failed(chain(error)))
+fn prepare() -> Result<Ready, ShimError> {
+    let here = Path::new("");
+    let spec = ShimSpec::load(here)?.ok_or_else(|| ShimError::NoSpec(PathBuf::from(".")))?;
+    spec.check()?;
+    Ok(Ready {
+        signals: SignalFd::new(&[libc::SIGCHLD, libc::SIGTERM])
+            .map_err(ShimError::system("block signals"))?,
+        log: LogWriter::create(here, spec.log)?,
+        server: Server::bind()?,
+        oom_baseline: crate::cgroup::oom_kills(&spec.cgroup_dirs),
+        spec,
+    })
+}
+
+/// Executes the command and records who runs it; nothing runs when that fails.
+fn start(spec: &ShimSpec) -> Result<(Spawned, StateRecord), ShimError> {
+    let spawned = spawn::spawn(spec)?;
+    let recorded = state_record(&spawned).and_then(|state| {
+        durable::write_json(Path::new(crate::STATE_FILE), &state)?;
+        Ok(state)
+    });
+    match recorded {
+        Ok(state) => Ok((spawned, state)),
+        Err(error) => {
+            // A replica that no host could find again must not run.
+            let deadline = Instant::now() + TICK;
+            tree::kill_descendants(&spec.cgroup_dirs, deadline, |_, _| {}).map_err(
+                ShimError::system("kill a replica that could not be recorded"),
+            )?;
+            Err(error)
+        }
+    }
 }
 
 /// An error and its sources in one line, for records and people.
@@ -198,7 +226,6 @@ fn redirect_standard_streams() -> Result<(), ShimError> {
 #[derive(Debug)]
 struct Supervisor {
     spec: ShimSpec,
-    exit: Reserved,
     log: LogWriter,
     server: Server,
     signals: SignalFd,
@@ -216,16 +243,8 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(
-        spec: ShimSpec,
-        exit: Reserved,
-        mut log: LogWriter,
-        server: Server,
-        signals: SignalFd,
-        spawned: Spawned,
-    ) -> Result<Self, ShimError> {
-        let state = state_record(&spawned)?;
-        durable::write_json(Path::new(crate::STATE_FILE), &state)?;
+    fn new(ready: Ready, spawned: Spawned, state: StateRecord) -> Self {
+        let mut log = ready.log;
         for path in &spawned.skipped {
             log.system(&format!(
                 "isolation: {} does not exist here and was left out",
@@ -233,22 +252,21 @@ impl Supervisor {
             ));
         }
         log.system(&format!("started pid {}", state.child_pid));
-        let ending = Ending::new(spec.deadline_ms.map(Duration::from_millis));
-        Ok(Self {
-            exit,
+        let deadline = ready.spec.deadline_ms.map(Duration::from_millis);
+        Self {
+            spec: ready.spec,
             log,
-            server,
-            signals,
+            server: ready.server,
+            signals: ready.signals,
             state,
             child: spawned.pid,
             pipes: [Some(spawned.stdout), Some(spawned.stderr)],
             buffer: vec![0; READ_BYTES],
-            ending,
+            ending: Ending::new(deadline),
             ended: None,
-            oom_baseline: None,
+            oom_baseline: ready.oom_baseline,
             tick_at: None,
-            spec,
-        })
+        }
     }
 
     /// Serves until the main process has ended.

@@ -307,6 +307,10 @@ impl LogWriter {
 }
 
 /// Microseconds since 1970; 0 on a machine whose clock is before that.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the shim is a process of its own, and this is its one clock"
+)]
 pub(crate) fn now_unix_us() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -203,7 +203,7 @@ impl Supervisor {
     }
 
     /// Cleans up after the main process, writes the record, and tells who asks.
-    pub(super) fn finish(mut self) -> Result<(), ShimError> {
+    pub(super) fn finish(mut self, exit: &Reserved) -> Result<(), ShimError> {
         self.kill_rest()?;
         // Everything that could still write is dead; what it wrote is in the pipes.
         let drained_by = Instant::now() + TREE_PATIENCE;
@@ -216,7 +216,7 @@ impl Supervisor {
         self.log.system(&describe(&record));
         self.log.flush();
         self.log.sync();
-        commit(&self.exit, &record)?;
+        commit(exit, &record)?;
         self.farewell(&record);
         remove_socket();
         Ok(())

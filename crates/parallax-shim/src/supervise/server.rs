@@ -119,7 +119,7 @@ impl Server {
             client.write();
         }
         self.clients
-            .retain(|client| !client.broken && !(client.closing && client.output.is_empty()));
+            .retain(|client| !client.broken && (!client.closing || !client.output.is_empty()));
     }
 
     /// Sends the last event to watchers and gives everybody until `patience` to take what is theirs.

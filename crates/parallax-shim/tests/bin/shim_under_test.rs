@@ -63,7 +63,7 @@ fn attack(victim: i32, secret: &str, shim_dir: &str) -> ExitCode {
         say("signal", os(libc::kill(victim, libc::SIGTERM)));
         say("signal-parent", os(libc::kill(libc::getppid(), 0)));
         let trace = libc::ptrace(libc::PTRACE_ATTACH, victim, 0, 0);
-        say("ptrace", os(i32::from(trace != 0) * -1));
+        say("ptrace", os(-i32::from(trace != 0)));
         let limit = libc::rlimit {
             rlim_cur: 1,
             rlim_max: 1,

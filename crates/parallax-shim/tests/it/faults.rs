@@ -8,7 +8,7 @@ use parallax_shim::log::Stream;
 use parallax_shim::record::ExitCause;
 use parallax_shim::wire::Request;
 
-use crate::support::{Shim, shell, wait_for};
+use crate::support::{Shim, shell, skipped, wait_for};
 
 /// A file system of one MiB, unmounted with the test.
 struct TinyDisk {
@@ -27,7 +27,7 @@ impl TinyDisk {
         if status.is_ok_and(|status| status.success()) {
             return Some(Self { folder });
         }
-        println!("skipped: cannot mount a tmpfs here");
+        skipped("cannot mount a tmpfs here");
         None
     }
 
@@ -174,4 +174,36 @@ fn ids_of_another_boot_mean_nothing() {
         0
     );
     shim.kill_shim();
+}
+
+#[test]
+fn a_start_that_cannot_be_recorded_for_lack_of_space_says_so_and_leaves_nothing_running() {
+    let Some(disk) = TinyDisk::mount() else {
+        return;
+    };
+    let dir = disk.path().join("incarnation");
+    std::fs::create_dir(&dir).expect("a writable disk");
+    let spec = shell("sleep 1000");
+    spec.store(&dir).expect("a writable disk");
+    disk.fill();
+    // Room for the reserved exit record and nothing else.
+    std::fs::File::options()
+        .write(true)
+        .open(disk.path().join("ballast"))
+        .and_then(|file| file.set_len(file.metadata()?.len() - (16 << 10)))
+        .expect("the ballast can shrink");
+    let mut shim = crate::support::launch(&dir);
+    let status = wait_for("end of the shim", || {
+        shim.try_wait().expect("the shim is our child")
+    });
+    assert!(status.success());
+    let Ok(Adoption::Exited(exit)) = adopt::inspect(&dir) else {
+        panic!("the failed start is on record");
+    };
+    assert_eq!(exit.cause, ExitCause::StartFailed);
+    let reason = exit.start_error.expect("a reason");
+    assert!(
+        reason.ends_with("No space left on device (os error 28)"),
+        "{reason}"
+    );
 }

@@ -8,7 +8,7 @@ use parallax_shim::isolation::{IsolationProbe, probe};
 use parallax_shim::log::Stream;
 use parallax_shim::spec::Isolation;
 
-use crate::support::{PROGRAM, Shim, runs, shell, spec};
+use crate::support::{PROGRAM, Shim, runs, shell, skipped, spec};
 
 /// What programs need to start, and `/proc`, which an attacker would love.
 fn system_paths() -> Vec<PathBuf> {
@@ -28,10 +28,10 @@ fn machine() -> Option<IsolationProbe> {
     if found.landlock_usable {
         return Some(found);
     }
-    println!(
-        "skipped: no usable Landlock (version {})",
+    skipped(&format!(
+        "no usable Landlock (version {})",
         found.landlock_abi
-    );
+    ));
     None
 }
 
@@ -139,7 +139,7 @@ fn a_landlocked_child_of_the_same_user_can_reach_neither_files_nor_processes() {
 fn a_landlocked_child_of_another_user_is_kept_out_twice() {
     let Some(found) = machine() else { return };
     if !found.can_change_uid {
-        println!("skipped: this user cannot become another");
+        skipped("this user cannot become another");
         return;
     }
     let found = attack(Isolation::Landlock {
@@ -159,7 +159,7 @@ fn a_landlocked_child_of_another_user_is_kept_out_twice() {
 #[test]
 fn a_child_of_another_user_keeps_no_rights() {
     if !probe().can_change_uid {
-        println!("skipped: this user cannot become another");
+        skipped("this user cannot become another");
         return;
     }
     let lines = rights(Isolation::Uid {
@@ -269,7 +269,7 @@ fn a_program_outside_the_allowed_paths_is_refused_with_a_hint() {
 #[test]
 fn a_child_in_bubblewrap_sees_only_what_it_was_given_and_stops_gracefully() {
     let Some(program) = probe().bubblewrap else {
-        println!("skipped: no usable bwrap on this machine");
+        skipped("no usable bwrap on this machine");
         return;
     };
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -6,7 +6,7 @@ use parallax_shim::record::ExitCause;
 use parallax_shim::spec::Rlimits;
 use parallax_shim::wire::Request;
 
-use crate::support::{PROGRAM, Shim, shell, spec, wait_for};
+use crate::support::{PROGRAM, Shim, shell, skipped, spec, wait_for};
 
 /// A cgroup that is removed with the test.
 struct Owned(Cgroup);
@@ -21,7 +21,7 @@ impl Drop for Owned {
 fn cgroup(name: &str, controller: Controller, limits: &CgroupLimits) -> Option<Owned> {
     let found = Cgroups::detect().expect("/proc is readable");
     if !found.controllers().contains(&controller) {
-        println!("skipped: no writable {controller} cgroup");
+        skipped(&format!("no writable {controller} cgroup"));
         return None;
     }
     let name = format!("{name}-{}", std::process::id());
@@ -114,7 +114,7 @@ fn limits_are_set_and_a_cgroup_in_use_is_not_given_away() {
     let all = Cgroups::detect().expect("/proc is readable");
     for controller in [Controller::Cpu, Controller::Memory] {
         if !all.controllers().contains(&controller) {
-            println!("skipped: no writable {controller} cgroup");
+            skipped(&format!("no writable {controller} cgroup"));
             return;
         }
     }

@@ -44,8 +44,8 @@ fn an_idle_shim_costs_little_memory() {
         .map(|name| kib(&rollup, name))
         .sum();
     println!("private {sum} KiB, PSS {} KiB", kib(&rollup, "Pss:"));
-    // Debug builds, and the only process of this program: far more than a release with neighbours.
-    assert!(kib(&rollup, "Private_Dirty:") < 1024, "{rollup}");
+    // Clean pages are the program itself, which all shims of a machine share.
+    assert!(kib(&rollup, "Private_Dirty:") < 512, "{rollup}");
 }
 
 #[test]

@@ -176,3 +176,12 @@ pub(crate) fn runs(pid: u32) -> bool {
 pub(crate) fn wait_until_gone(pid: u32) {
     wait_for("end of a process", || (!runs(pid)).then_some(()));
 }
+
+/// Says that this machine lacks what a test needs.
+#[expect(
+    clippy::print_stdout,
+    reason = "the test runner shows it with the test"
+)]
+pub(crate) fn skipped(reason: &str) {
+    println!("skipped: {reason}");
+}
