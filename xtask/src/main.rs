@@ -10,12 +10,17 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
+mod cache;
 mod ci;
 mod codegen;
 mod config;
+mod demo;
 mod process;
 mod steps;
+mod test;
 mod tidy;
+mod vendor;
 
 use config::Config;
 use process::Workspace;
@@ -29,6 +34,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure, each figure beside its floor
+    Bench(bench::Args),
     /// Everything that a change has to pass
     Ci(ci::Args),
     /// Regenerate committed generated code
@@ -37,8 +44,14 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Start the product, deploy the examples, call and scale them
+    Demo(demo::Args),
+    /// Run every test, and count the skipped ones
+    Test(test::Args),
     /// Check the repository's own rules: arrows, budgets, orphans, environment, paths
     Tidy,
+    /// Copy the built SDKs into the examples
+    Vendor,
 }
 
 #[expect(clippy::print_stderr, reason = "errors go to standard error")]
@@ -50,6 +63,7 @@ fn main() -> ExitCode {
     };
     match dispatch(&workspace, args.command) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<steps::Reported>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -59,9 +73,13 @@ fn main() -> ExitCode {
 
 fn dispatch(workspace: &Workspace, command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Bench(args) => bench::run(workspace, &args),
         Command::Ci(args) => ci::run(workspace, &args),
-        Command::Codegen { check } => codegen::run(&workspace.root, check),
+        Command::Codegen { check } => codegen::run(workspace, check).map(drop),
+        Command::Demo(args) => demo::run(workspace, &args),
+        Command::Test(args) => test::run(workspace, &args),
         Command::Tidy => tidy::run(workspace),
+        Command::Vendor => vendor::run(workspace),
     }
 }
 

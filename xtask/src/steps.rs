@@ -1,9 +1,22 @@
 //! The shared runner: named parts, what is going on, and how long each part took.
 
+use std::fmt;
 use std::io::{IsTerminal, Write, stdout};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+
+/// A failure that the output already shows; the last line stays the line of counts.
+#[derive(Debug)]
+pub struct Reported;
+
+impl fmt::Display for Reported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it failed; see above")
+    }
+}
+
+impl std::error::Error for Reported {}
 
 /// A sequence of named parts that stops at the first failure.
 #[derive(Debug)]
