@@ -149,9 +149,9 @@ fn path_text(path: &std::path::Path) -> anyhow::Result<String> {
     Ok(text.to_owned())
 }
 
-/// With the line end that an editor or a shell leaves behind: SDKs trim it.
+/// With a line end that an editor may leave behind: SDKs trim it.
 fn write_token(file: &std::path::Path, token: &str) -> anyhow::Result<()> {
-    fs::write(file, format!("{token}\n")).context("writing the token file")
+    fs::write(file, format!("{token}\r\n")).context("writing the token file")
 }
 
 impl Stage {

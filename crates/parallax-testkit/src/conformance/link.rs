@@ -103,6 +103,23 @@ impl Arrival {
         }
     }
 
+    /// Cuts the TCP connection before the Welcome.
+    pub fn cut(self) {
+        self.journal
+            .note("server", "cuts the connection before its Welcome");
+        self.call.scissors.cancel();
+    }
+
+    /// As [`Arrival::welcome`], by a server that takes `delay` to answer: what happens to the
+    /// agent's tasks meanwhile has happened since its Hello.
+    ///
+    /// # Errors
+    /// As [`Arrival::welcome`].
+    pub async fn welcome_late(self, delay: Duration, rulings: &[Ruling]) -> anyhow::Result<Link> {
+        tokio::time::sleep(delay).await;
+        self.welcome(rulings).await
+    }
+
     /// Ends the session with a status in place of a Welcome.
     pub fn refuse(self, status: Status) {
         self.journal

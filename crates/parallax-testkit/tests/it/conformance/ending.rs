@@ -66,6 +66,67 @@ pub(super) async fn sigterm_lets_a_running_task_finish(lab: &Lab) -> anyhow::Res
     drained(&mut stage, link).await
 }
 
+pub(super) async fn a_task_that_crosses_the_drain_is_answered(lab: &Lab) -> anyhow::Result<()> {
+    let (mut stage, mut link) = lab.connected().await?;
+    stage.process.ready().await?;
+    // Keeps the agent from ending before the second task arrives.
+    let running = link.ask("ask", json!({})).await?;
+    link.accepted(&running).await?;
+    stage.process.terminate()?;
+    link.drain().await?;
+    // The server had sent it before it read the Drain.
+    let crossed = link.ask("echo", json!(1)).await?;
+    let end = link.end_of(
+        &crossed,
+        "a result or a failure of a task that crossed the Drain",
+    );
+    match end.await? {
+        Ok(_) => {}
+        Err(failed) => check(
+            failed.retryable,
+            "an agent that refuses a task because it stops says that another may run it",
+            || format!("sent {failed:?}"),
+        )?,
+    }
+    link.acknowledge(&crossed).await?;
+    link.input(&running, &json!("last")).await?;
+    check_eq(
+        "the value",
+        link.value_of(&running).await?,
+        json!({"answer": "last"}),
+    )?;
+    drained(&mut stage, link).await
+}
+
+pub(super) async fn a_drain_survives_a_lost_connection(lab: &Lab) -> anyhow::Result<()> {
+    let (mut stage, mut link) = lab.connected().await?;
+    stage.process.ready().await?;
+    let task = link.ask("ask", json!({})).await?;
+    link.accepted(&task).await?;
+    stage.process.terminate()?;
+    link.drain().await?;
+    link.cut();
+    let arrival = stage.arrival().await?;
+    check_eq(
+        "Hello.credit of an agent that stops",
+        arrival.hello.credit,
+        0,
+    )?;
+    check_eq(
+        "InventoryItem.ref",
+        arrival.only_item()?.r#ref.as_ref(),
+        Some(&task),
+    )?;
+    let mut link = arrival.welcome(&[Ruling::Keep(0)]).await?;
+    link.input(&task, &json!("last")).await?;
+    check_eq(
+        "the value",
+        link.value_of(&task).await?,
+        json!({"answer": "last"}),
+    )?;
+    leaves(&mut stage, link).await
+}
+
 pub(super) async fn sigterm_without_an_answer_ends_at_the_grace(lab: &Lab) -> anyhow::Result<()> {
     let (mut stage, mut link) = lab.connected_with(with_grace("500")).await?;
     stage.process.ready().await?;

@@ -137,6 +137,112 @@ pub(super) async fn an_unacknowledged_failure_is_sent_again(lab: &Lab) -> anyhow
     Ok(())
 }
 
+pub(super) async fn verdicts_follow_the_order_of_the_inventory(lab: &Lab) -> anyhow::Result<()> {
+    let (mut stage, mut link) = lab.connected().await?;
+    let running = link.ask("ask", json!({})).await?;
+    let forgotten = link.ask("echo", json!("forgotten")).await?;
+    let resent = link.ask("echo", json!("resent")).await?;
+    link.accepted(&running).await?;
+    link.result_of(&forgotten).await?;
+    link.result_of(&resent).await?;
+    link.cut();
+    let arrival = stage.arrival().await?;
+    let named = |task: &TaskRef, of: &Option<TaskRef>| of.as_ref() == Some(task);
+    let rulings: Vec<Ruling> = arrival
+        .hello
+        .inventory
+        .iter()
+        .map(|item| match item.state() {
+            State::Finished if named(&forgotten, &item.r#ref) => Ruling::Forget,
+            State::Finished => Ruling::SendResult,
+            State::Running | State::Unspecified => Ruling::Keep(0),
+        })
+        .collect();
+    check_eq("the length of the inventory", rulings.len(), 3)?;
+    let mut link = arrival.welcome(&rulings).await?;
+    link.input(&running, &json!("kept")).await?;
+    check_eq(
+        "the resent value",
+        link.value_of(&resent).await?,
+        json!("resent"),
+    )?;
+    check_eq(
+        "the kept value",
+        link.value_of(&running).await?,
+        json!({"answer": "kept"}),
+    )?;
+    link.round_trip().await?;
+    link.nothing_of(&forgotten, "a forgotten result is not sent")?;
+    link.cut();
+    nothing_is_left(&mut stage).await
+}
+
+pub(super) async fn a_lost_welcome_loses_no_task(lab: &Lab) -> anyhow::Result<()> {
+    let (mut stage, mut link) = lab.connected().await?;
+    let task = link.ask("ask", json!({})).await?;
+    link.accepted(&task).await?;
+    link.cut();
+    for _ in 0..2 {
+        let arrival = stage.arrival().await?;
+        check_item(&arrival, &task, State::Running)?;
+        arrival.cut();
+    }
+    let arrival = stage.arrival().await?;
+    check_item(&arrival, &task, State::Running)?;
+    let mut link = arrival.welcome(&[Ruling::Keep(0)]).await?;
+    link.input(&task, &json!(1)).await?;
+    check_eq(
+        "the value",
+        link.value_of(&task).await?,
+        json!({"answer": 1}),
+    )?;
+    Ok(())
+}
+
+pub(super) async fn a_task_that_ends_between_hello_and_welcome_is_reported(
+    lab: &Lab,
+) -> anyhow::Result<()> {
+    let (mut stage, mut link) = lab.connected().await?;
+    let task = link.ask("slow", json!({"ms": 1_500})).await?;
+    link.accepted(&task).await?;
+    link.cut();
+    let arrival = stage.arrival().await?;
+    let ruling = match arrival.only_item()?.state() {
+        State::Finished => Ruling::SendResult,
+        State::Running | State::Unspecified => Ruling::Keep(0),
+    };
+    let mut link = arrival
+        .welcome_late(Duration::from_millis(2_000), &[ruling])
+        .await?;
+    check_eq(
+        "the value",
+        link.value_of(&task).await?,
+        json!({"slept": 1_500}),
+    )?;
+    link.credit_reaches(4).await?;
+    link.round_trip().await?;
+    link.cut();
+    nothing_is_left(&mut stage).await
+}
+
+pub(super) async fn a_task_that_ended_before_its_cancel_verdict_is_dropped(
+    lab: &Lab,
+) -> anyhow::Result<()> {
+    let (mut stage, mut link) = lab.connected().await?;
+    let task = link.ask("slow", json!({"ms": 1_500})).await?;
+    link.accepted(&task).await?;
+    link.cut();
+    let arrival = stage.arrival().await?;
+    arrival.only_item()?;
+    let mut link = arrival
+        .welcome_late(Duration::from_millis(2_000), &[Ruling::Cancel])
+        .await?;
+    link.credit_reaches(4).await?;
+    link.round_trip().await?;
+    link.cut();
+    nothing_is_left(&mut stage).await
+}
+
 pub(super) async fn a_cancel_verdict_stops_the_task(lab: &Lab) -> anyhow::Result<()> {
     let (mut stage, mut link) = lab.connected().await?;
     let task = link.ask("ask", json!({})).await?;
