@@ -100,8 +100,9 @@ async def test_an_input_that_does_not_fit_the_schema_never_reaches_the_handler(
         )
         stage.peer.task("t2", "schema", {"n": 3})
         assert value_of(await stage.peer.skip_to("result")) == {"ok": True}
-        stage.peer.task("t3", "echo", input=common.Payload(json=b"{"))
-        assert (await stage.peer.skip_to("failed")).code == "invalid_input"
+        for number, text in enumerate((b"{", b"\xff", b"NaN", b"[-Infinity]", b"[" * 100_000)):
+            stage.peer.task(f"bad{number}", "echo", input=common.Payload(json=text))
+            assert (await stage.peer.skip_to("failed")).code == "invalid_input"
 
 
 async def test_results_that_are_no_json_fail_instead_of_ending_the_agent(tmp_path: Path) -> None:

@@ -44,9 +44,14 @@ def decode(data: bytes, what: str = "the input") -> JsonValue:
     if not data:
         return None
     try:
-        return json.loads(data.decode("utf-8"))
+        return json.loads(data.decode("utf-8"), parse_constant=_no_json)
     except (ValueError, RecursionError) as error:
         raise TaskError("invalid_input", f"{what} is not valid JSON: {error}") from error
+
+
+def _no_json(word: str) -> JsonValue:
+    """Python's parser reads NaN and infinities, which JSON does not have."""
+    raise ValueError(f"{word} is not JSON")
 
 
 def _dataclass_fields(value: object) -> JsonValue:

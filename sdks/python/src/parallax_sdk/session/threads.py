@@ -32,7 +32,7 @@ async def in_thread(work: Callable[[], T], name: str, on_cancel: Callable[[], No
     def body() -> None:
         try:
             values.append(context.run(work))
-        except BaseException as error:  # noqa: BLE001 - handed to the awaiting task
+        except BaseException as error:  # handed to the awaiting task
             errors.append(error)
         try:
             loop.call_soon_threadsafe(finish)
