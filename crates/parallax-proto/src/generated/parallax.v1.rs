@@ -181,10 +181,8 @@ pub struct Hello {
     #[prost(message, repeated, tag = "6")]
     pub capabilities: ::prost::alloc::vec::Vec<Capability>,
     #[prost(map = "string, string", tag = "7")]
-    pub labels: ::std::collections::HashMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
+    pub labels:
+        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
     /// Tasks that the agent will take now. Restated in full at each Hello.
     #[prost(uint32, tag = "8")]
     pub credit: u32,
@@ -231,17 +229,7 @@ pub struct InventoryItem {
 }
 /// Nested message and enum types in `InventoryItem`.
 pub mod inventory_item {
-    #[derive(
-        Clone,
-        Copy,
-        Debug,
-        PartialEq,
-        Eq,
-        Hash,
-        PartialOrd,
-        Ord,
-        ::prost::Enumeration
-    )]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
     #[repr(i32)]
     pub enum State {
         Unspecified = 0,
@@ -348,17 +336,7 @@ pub struct CancelAck {
 }
 /// Nested message and enum types in `CancelAck`.
 pub mod cancel_ack {
-    #[derive(
-        Clone,
-        Copy,
-        Debug,
-        PartialEq,
-        Eq,
-        Hash,
-        PartialOrd,
-        Ord,
-        ::prost::Enumeration
-    )]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
     #[repr(i32)]
     pub enum Outcome {
         Unspecified = 0,
@@ -561,17 +539,7 @@ pub struct Goaway {
 }
 /// Nested message and enum types in `Goaway`.
 pub mod goaway {
-    #[derive(
-        Clone,
-        Copy,
-        Debug,
-        PartialEq,
-        Eq,
-        Hash,
-        PartialOrd,
-        Ord,
-        ::prost::Enumeration
-    )]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
     #[repr(i32)]
     pub enum Reason {
         Unspecified = 0,
@@ -630,10 +598,10 @@ pub mod agent_service_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value,
+        clippy::let_unit_value
     )]
-    use tonic::codegen::*;
     use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
     #[derive(Debug, Clone)]
     pub struct AgentServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -672,14 +640,13 @@ pub mod agent_service_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-                Response = http::Response<
-                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<
+                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    >,
                 >,
-            >,
-            <T as tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             AgentServiceClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -732,18 +699,11 @@ pub mod agent_service_client {
             tonic::Response<tonic::codec::Streaming<super::AgentDown>>,
             tonic::Status,
         > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/parallax.v1.AgentService/Session",
-            );
+            let path = http::uri::PathAndQuery::from_static("/parallax.v1.AgentService/Session");
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("parallax.v1.AgentService", "Session"));
@@ -758,7 +718,7 @@ pub mod agent_service_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value,
+        clippy::let_unit_value
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with AgentServiceServer.
@@ -767,8 +727,7 @@ pub mod agent_service_server {
         /// Server streaming response type for the Session method.
         type SessionStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::AgentDown, tonic::Status>,
-            >
-            + std::marker::Send
+            > + std::marker::Send
             + 'static;
         /// One stream per agent instance, dialled by the agent. Identity comes from
         /// the credential in the `authorization: Bearer …` metadata; names inside
@@ -807,10 +766,7 @@ pub mod agent_service_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -865,22 +821,18 @@ pub mod agent_service_server {
                 "/parallax.v1.AgentService/Session" => {
                     #[allow(non_camel_case_types)]
                     struct SessionSvc<T: AgentService>(pub Arc<T>);
-                    impl<T: AgentService> tonic::server::StreamingService<super::AgentUp>
-                    for SessionSvc<T> {
+                    impl<T: AgentService> tonic::server::StreamingService<super::AgentUp> for SessionSvc<T> {
                         type Response = super::AgentDown;
                         type ResponseStream = T::SessionStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<tonic::Streaming<super::AgentUp>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as AgentService>::session(&inner, request).await
-                            };
+                            let fut =
+                                async move { <T as AgentService>::session(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -906,25 +858,19 @@ pub mod agent_service_server {
                     };
                     Box::pin(fut)
                 }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
+                _ => Box::pin(async move {
+                    let mut response = http::Response::new(tonic::body::Body::default());
+                    let headers = response.headers_mut();
+                    headers.insert(
+                        tonic::Status::GRPC_STATUS,
+                        (tonic::Code::Unimplemented as i32).into(),
+                    );
+                    headers.insert(
+                        http::header::CONTENT_TYPE,
+                        tonic::metadata::GRPC_CONTENT_TYPE,
+                    );
+                    Ok(response)
+                }),
             }
         }
     }
@@ -994,10 +940,10 @@ pub mod blob_service_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value,
+        clippy::let_unit_value
     )]
-    use tonic::codegen::*;
     use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
     #[derive(Debug, Clone)]
     pub struct BlobServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1036,14 +982,13 @@ pub mod blob_service_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-                Response = http::Response<
-                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<
+                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    >,
                 >,
-            >,
-            <T as tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             BlobServiceClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -1084,18 +1029,11 @@ pub mod blob_service_client {
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::PutBlobRequest>,
         ) -> std::result::Result<tonic::Response<super::BlobRef>, tonic::Status> {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/parallax.v1.BlobService/Put",
-            );
+            let path = http::uri::PathAndQuery::from_static("/parallax.v1.BlobService/Put");
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("parallax.v1.BlobService", "Put"));
@@ -1110,18 +1048,11 @@ pub mod blob_service_client {
             tonic::Response<tonic::codec::Streaming<super::BlobChunk>>,
             tonic::Status,
         > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/parallax.v1.BlobService/Get",
-            );
+            let path = http::uri::PathAndQuery::from_static("/parallax.v1.BlobService/Get");
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("parallax.v1.BlobService", "Get"));
@@ -1136,7 +1067,7 @@ pub mod blob_service_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value,
+        clippy::let_unit_value
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with BlobServiceServer.
@@ -1151,8 +1082,7 @@ pub mod blob_service_server {
         /// Server streaming response type for the Get method.
         type GetStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::BlobChunk, tonic::Status>,
-            >
-            + std::marker::Send
+            > + std::marker::Send
             + 'static;
         /// Allowed to the task's caller, to the instance that runs it, and to `read`
         /// keys of the tenant.
@@ -1182,10 +1112,7 @@ pub mod blob_service_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -1240,25 +1167,17 @@ pub mod blob_service_server {
                 "/parallax.v1.BlobService/Put" => {
                     #[allow(non_camel_case_types)]
                     struct PutSvc<T: BlobService>(pub Arc<T>);
-                    impl<
-                        T: BlobService,
-                    > tonic::server::ClientStreamingService<super::PutBlobRequest>
-                    for PutSvc<T> {
+                    impl<T: BlobService>
+                        tonic::server::ClientStreamingService<super::PutBlobRequest> for PutSvc<T>
+                    {
                         type Response = super::BlobRef;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
                         fn call(
                             &mut self,
-                            request: tonic::Request<
-                                tonic::Streaming<super::PutBlobRequest>,
-                            >,
+                            request: tonic::Request<tonic::Streaming<super::PutBlobRequest>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as BlobService>::put(&inner, request).await
-                            };
+                            let fut = async move { <T as BlobService>::put(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -1287,24 +1206,19 @@ pub mod blob_service_server {
                 "/parallax.v1.BlobService/Get" => {
                     #[allow(non_camel_case_types)]
                     struct GetSvc<T: BlobService>(pub Arc<T>);
-                    impl<
-                        T: BlobService,
-                    > tonic::server::ServerStreamingService<super::GetBlobRequest>
-                    for GetSvc<T> {
+                    impl<T: BlobService>
+                        tonic::server::ServerStreamingService<super::GetBlobRequest> for GetSvc<T>
+                    {
                         type Response = super::BlobChunk;
                         type ResponseStream = T::GetStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::GetBlobRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as BlobService>::get(&inner, request).await
-                            };
+                            let fut = async move { <T as BlobService>::get(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -1330,25 +1244,19 @@ pub mod blob_service_server {
                     };
                     Box::pin(fut)
                 }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
+                _ => Box::pin(async move {
+                    let mut response = http::Response::new(tonic::body::Body::default());
+                    let headers = response.headers_mut();
+                    headers.insert(
+                        tonic::Status::GRPC_STATUS,
+                        (tonic::Code::Unimplemented as i32).into(),
+                    );
+                    headers.insert(
+                        http::header::CONTENT_TYPE,
+                        tonic::metadata::GRPC_CONTENT_TYPE,
+                    );
+                    Ok(response)
+                }),
             }
         }
     }
@@ -1413,10 +1321,8 @@ pub struct HostFacts {
     #[prost(string, tag = "10")]
     pub version: ::prost::alloc::string::String,
     #[prost(map = "string, string", tag = "11")]
-    pub labels: ::std::collections::HashMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
+    pub labels:
+        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
     /// Set when isolation is `none` and the host was told to go on.
     #[prost(bool, tag = "12")]
     pub unsafe_no_isolation: bool,
@@ -1567,17 +1473,7 @@ pub struct DesiredReplica {
 }
 /// Nested message and enum types in `DesiredReplica`.
 pub mod desired_replica {
-    #[derive(
-        Clone,
-        Copy,
-        Debug,
-        PartialEq,
-        Eq,
-        Hash,
-        PartialOrd,
-        Ord,
-        ::prost::Enumeration
-    )]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
     #[repr(i32)]
     pub enum Want {
         Unspecified = 0,
@@ -1830,10 +1726,10 @@ pub mod host_service_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value,
+        clippy::let_unit_value
     )]
-    use tonic::codegen::*;
     use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
     #[derive(Debug, Clone)]
     pub struct HostServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1872,14 +1768,13 @@ pub mod host_service_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-                Response = http::Response<
-                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<
+                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    >,
                 >,
-            >,
-            <T as tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             HostServiceClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -1920,18 +1815,11 @@ pub mod host_service_client {
             &mut self,
             request: impl tonic::IntoRequest<super::JoinRequest>,
         ) -> std::result::Result<tonic::Response<super::JoinResponse>, tonic::Status> {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/parallax.v1.HostService/Join",
-            );
+            let path = http::uri::PathAndQuery::from_static("/parallax.v1.HostService/Join");
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("parallax.v1.HostService", "Join"));
@@ -1945,18 +1833,11 @@ pub mod host_service_client {
             tonic::Response<tonic::codec::Streaming<super::HostDown>>,
             tonic::Status,
         > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/parallax.v1.HostService/Session",
-            );
+            let path = http::uri::PathAndQuery::from_static("/parallax.v1.HostService/Session");
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("parallax.v1.HostService", "Session"));
@@ -1970,18 +1851,11 @@ pub mod host_service_client {
             tonic::Response<tonic::codec::Streaming<super::ArtifactChunk>>,
             tonic::Status,
         > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/parallax.v1.HostService/Artifacts",
-            );
+            let path = http::uri::PathAndQuery::from_static("/parallax.v1.HostService/Artifacts");
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("parallax.v1.HostService", "Artifacts"));
@@ -1995,18 +1869,11 @@ pub mod host_service_client {
             tonic::Response<tonic::codec::Streaming<super::LogDown>>,
             tonic::Status,
         > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/parallax.v1.HostService/Logs",
-            );
+            let path = http::uri::PathAndQuery::from_static("/parallax.v1.HostService/Logs");
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("parallax.v1.HostService", "Logs"));
@@ -2021,7 +1888,7 @@ pub mod host_service_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value,
+        clippy::let_unit_value
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with HostServiceServer.
@@ -2036,8 +1903,7 @@ pub mod host_service_server {
         /// Server streaming response type for the Session method.
         type SessionStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::HostDown, tonic::Status>,
-            >
-            + std::marker::Send
+            > + std::marker::Send
             + 'static;
         /// Control only: desired state down, observed state up. Bulk has rpcs of its own.
         async fn session(
@@ -2047,8 +1913,7 @@ pub mod host_service_server {
         /// Server streaming response type for the Artifacts method.
         type ArtifactsStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::ArtifactChunk, tonic::Status>,
-            >
-            + std::marker::Send
+            > + std::marker::Send
             + 'static;
         /// A source archive (tar.gz) by digest.
         async fn artifacts(
@@ -2058,8 +1923,7 @@ pub mod host_service_server {
         /// Server streaming response type for the Logs method.
         type LogsStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::LogDown, tonic::Status>,
-            >
-            + std::marker::Send
+            > + std::marker::Send
             + 'static;
         /// Opened by the host when it is asked to (LogRequest); the server grants credit.
         async fn logs(
@@ -2088,10 +1952,7 @@ pub mod host_service_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -2146,21 +2007,16 @@ pub mod host_service_server {
                 "/parallax.v1.HostService/Join" => {
                     #[allow(non_camel_case_types)]
                     struct JoinSvc<T: HostService>(pub Arc<T>);
-                    impl<T: HostService> tonic::server::UnaryService<super::JoinRequest>
-                    for JoinSvc<T> {
+                    impl<T: HostService> tonic::server::UnaryService<super::JoinRequest> for JoinSvc<T> {
                         type Response = super::JoinResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::JoinRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as HostService>::join(&inner, request).await
-                            };
+                            let fut =
+                                async move { <T as HostService>::join(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -2189,22 +2045,18 @@ pub mod host_service_server {
                 "/parallax.v1.HostService/Session" => {
                     #[allow(non_camel_case_types)]
                     struct SessionSvc<T: HostService>(pub Arc<T>);
-                    impl<T: HostService> tonic::server::StreamingService<super::HostUp>
-                    for SessionSvc<T> {
+                    impl<T: HostService> tonic::server::StreamingService<super::HostUp> for SessionSvc<T> {
                         type Response = super::HostDown;
                         type ResponseStream = T::SessionStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<tonic::Streaming<super::HostUp>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as HostService>::session(&inner, request).await
-                            };
+                            let fut =
+                                async move { <T as HostService>::session(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -2233,24 +2085,21 @@ pub mod host_service_server {
                 "/parallax.v1.HostService/Artifacts" => {
                     #[allow(non_camel_case_types)]
                     struct ArtifactsSvc<T: HostService>(pub Arc<T>);
-                    impl<
-                        T: HostService,
-                    > tonic::server::ServerStreamingService<super::GetArtifactRequest>
-                    for ArtifactsSvc<T> {
+                    impl<T: HostService>
+                        tonic::server::ServerStreamingService<super::GetArtifactRequest>
+                        for ArtifactsSvc<T>
+                    {
                         type Response = super::ArtifactChunk;
                         type ResponseStream = T::ArtifactsStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::GetArtifactRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as HostService>::artifacts(&inner, request).await
-                            };
+                            let fut =
+                                async move { <T as HostService>::artifacts(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -2279,22 +2128,18 @@ pub mod host_service_server {
                 "/parallax.v1.HostService/Logs" => {
                     #[allow(non_camel_case_types)]
                     struct LogsSvc<T: HostService>(pub Arc<T>);
-                    impl<T: HostService> tonic::server::StreamingService<super::LogUp>
-                    for LogsSvc<T> {
+                    impl<T: HostService> tonic::server::StreamingService<super::LogUp> for LogsSvc<T> {
                         type Response = super::LogDown;
                         type ResponseStream = T::LogsStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<tonic::Streaming<super::LogUp>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as HostService>::logs(&inner, request).await
-                            };
+                            let fut =
+                                async move { <T as HostService>::logs(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -2320,25 +2165,19 @@ pub mod host_service_server {
                     };
                     Box::pin(fut)
                 }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
+                _ => Box::pin(async move {
+                    let mut response = http::Response::new(tonic::body::Body::default());
+                    let headers = response.headers_mut();
+                    headers.insert(
+                        tonic::Status::GRPC_STATUS,
+                        (tonic::Code::Unimplemented as i32).into(),
+                    );
+                    headers.insert(
+                        http::header::CONTENT_TYPE,
+                        tonic::metadata::GRPC_CONTENT_TYPE,
+                    );
+                    Ok(response)
+                }),
             }
         }
     }
@@ -2424,10 +2263,8 @@ pub struct RegistryEntry {
     #[prost(message, repeated, tag = "5")]
     pub capabilities: ::prost::alloc::vec::Vec<Capability>,
     #[prost(map = "string, string", tag = "6")]
-    pub labels: ::std::collections::HashMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
+    pub labels:
+        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
     #[prost(message, optional, tag = "7")]
     pub sdk: ::core::option::Option<Sdk>,
     #[prost(uint64, tag = "8")]
@@ -2453,10 +2290,10 @@ pub mod registry_service_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value,
+        clippy::let_unit_value
     )]
-    use tonic::codegen::*;
     use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
     #[derive(Debug, Clone)]
     pub struct RegistryServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -2495,14 +2332,13 @@ pub mod registry_service_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-                Response = http::Response<
-                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<
+                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    >,
                 >,
-            >,
-            <T as tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             RegistryServiceClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -2540,22 +2376,13 @@ pub mod registry_service_client {
         pub async fn list(
             &mut self,
             request: impl tonic::IntoRequest<super::ListRegistryRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ListRegistryResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+        ) -> std::result::Result<tonic::Response<super::ListRegistryResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/parallax.v1.RegistryService/List",
-            );
+            let path = http::uri::PathAndQuery::from_static("/parallax.v1.RegistryService/List");
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("parallax.v1.RegistryService", "List"));
@@ -2570,18 +2397,11 @@ pub mod registry_service_client {
             tonic::Response<tonic::codec::Streaming<super::RegistryEvent>>,
             tonic::Status,
         > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/parallax.v1.RegistryService/Watch",
-            );
+            let path = http::uri::PathAndQuery::from_static("/parallax.v1.RegistryService/Watch");
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("parallax.v1.RegistryService", "Watch"));
@@ -2596,7 +2416,7 @@ pub mod registry_service_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value,
+        clippy::let_unit_value
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with RegistryServiceServer.
@@ -2605,15 +2425,11 @@ pub mod registry_service_server {
         async fn list(
             &self,
             request: tonic::Request<super::ListRegistryRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ListRegistryResponse>,
-            tonic::Status,
-        >;
+        ) -> std::result::Result<tonic::Response<super::ListRegistryResponse>, tonic::Status>;
         /// Server streaming response type for the Watch method.
         type WatchStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::RegistryEvent, tonic::Status>,
-            >
-            + std::marker::Send
+            > + std::marker::Send
             + 'static;
         /// The present entries, then each change. A client that fell behind gets
         /// `resync` and the present entries again.
@@ -2643,10 +2459,7 @@ pub mod registry_service_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -2701,23 +2514,16 @@ pub mod registry_service_server {
                 "/parallax.v1.RegistryService/List" => {
                     #[allow(non_camel_case_types)]
                     struct ListSvc<T: RegistryService>(pub Arc<T>);
-                    impl<
-                        T: RegistryService,
-                    > tonic::server::UnaryService<super::ListRegistryRequest>
-                    for ListSvc<T> {
+                    impl<T: RegistryService> tonic::server::UnaryService<super::ListRegistryRequest> for ListSvc<T> {
                         type Response = super::ListRegistryResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::ListRegistryRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as RegistryService>::list(&inner, request).await
-                            };
+                            let fut =
+                                async move { <T as RegistryService>::list(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -2746,24 +2552,21 @@ pub mod registry_service_server {
                 "/parallax.v1.RegistryService/Watch" => {
                     #[allow(non_camel_case_types)]
                     struct WatchSvc<T: RegistryService>(pub Arc<T>);
-                    impl<
-                        T: RegistryService,
-                    > tonic::server::ServerStreamingService<super::WatchRegistryRequest>
-                    for WatchSvc<T> {
+                    impl<T: RegistryService>
+                        tonic::server::ServerStreamingService<super::WatchRegistryRequest>
+                        for WatchSvc<T>
+                    {
                         type Response = super::RegistryEvent;
                         type ResponseStream = T::WatchStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::WatchRegistryRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as RegistryService>::watch(&inner, request).await
-                            };
+                            let fut =
+                                async move { <T as RegistryService>::watch(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -2789,25 +2592,19 @@ pub mod registry_service_server {
                     };
                     Box::pin(fut)
                 }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
+                _ => Box::pin(async move {
+                    let mut response = http::Response::new(tonic::body::Body::default());
+                    let headers = response.headers_mut();
+                    headers.insert(
+                        tonic::Status::GRPC_STATUS,
+                        (tonic::Code::Unimplemented as i32).into(),
+                    );
+                    headers.insert(
+                        http::header::CONTENT_TYPE,
+                        tonic::metadata::GRPC_CONTENT_TYPE,
+                    );
+                    Ok(response)
+                }),
             }
         }
     }
@@ -3038,10 +2835,10 @@ pub mod task_service_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value,
+        clippy::let_unit_value
     )]
-    use tonic::codegen::*;
     use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
     #[derive(Debug, Clone)]
     pub struct TaskServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -3080,14 +2877,13 @@ pub mod task_service_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-                Response = http::Response<
-                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<
+                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    >,
                 >,
-            >,
-            <T as tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             TaskServiceClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -3131,18 +2927,11 @@ pub mod task_service_client {
             tonic::Response<tonic::codec::Streaming<super::InvokeDown>>,
             tonic::Status,
         > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/parallax.v1.TaskService/Invoke",
-            );
+            let path = http::uri::PathAndQuery::from_static("/parallax.v1.TaskService/Invoke");
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("parallax.v1.TaskService", "Invoke"));
@@ -3153,18 +2942,11 @@ pub mod task_service_client {
             &mut self,
             request: impl tonic::IntoRequest<super::SubmitTaskRequest>,
         ) -> std::result::Result<tonic::Response<super::TaskView>, tonic::Status> {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/parallax.v1.TaskService/Submit",
-            );
+            let path = http::uri::PathAndQuery::from_static("/parallax.v1.TaskService/Submit");
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("parallax.v1.TaskService", "Submit"));
@@ -3174,18 +2956,11 @@ pub mod task_service_client {
             &mut self,
             request: impl tonic::IntoRequest<super::GetTaskRequest>,
         ) -> std::result::Result<tonic::Response<super::TaskView>, tonic::Status> {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/parallax.v1.TaskService/Get",
-            );
+            let path = http::uri::PathAndQuery::from_static("/parallax.v1.TaskService/Get");
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("parallax.v1.TaskService", "Get"));
@@ -3195,18 +2970,11 @@ pub mod task_service_client {
             &mut self,
             request: impl tonic::IntoRequest<super::CancelTaskRequest>,
         ) -> std::result::Result<tonic::Response<super::TaskView>, tonic::Status> {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/parallax.v1.TaskService/Cancel",
-            );
+            let path = http::uri::PathAndQuery::from_static("/parallax.v1.TaskService/Cancel");
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("parallax.v1.TaskService", "Cancel"));
@@ -3220,18 +2988,11 @@ pub mod task_service_client {
             tonic::Response<tonic::codec::Streaming<super::TaskEvent>>,
             tonic::Status,
         > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/parallax.v1.TaskService/Watch",
-            );
+            let path = http::uri::PathAndQuery::from_static("/parallax.v1.TaskService/Watch");
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("parallax.v1.TaskService", "Watch"));
@@ -3246,7 +3007,7 @@ pub mod task_service_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value,
+        clippy::let_unit_value
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with TaskServiceServer.
@@ -3255,8 +3016,7 @@ pub mod task_service_server {
         /// Server streaming response type for the Invoke method.
         type InvokeStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::InvokeDown, tonic::Status>,
-            >
-            + std::marker::Send
+            > + std::marker::Send
             + 'static;
         /// Attached calls, many over one stream: held in memory and cancelled when the
         /// stream ends. Calls finish in any order; `call_id` pairs them.
@@ -3280,8 +3040,7 @@ pub mod task_service_server {
         /// Server streaming response type for the Watch method.
         type WatchStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::TaskEvent, tonic::Status>,
-            >
-            + std::marker::Send
+            > + std::marker::Send
             + 'static;
         /// The task's events from a cursor on; ends after the terminal event.
         async fn watch(
@@ -3310,10 +3069,7 @@ pub mod task_service_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -3368,22 +3124,18 @@ pub mod task_service_server {
                 "/parallax.v1.TaskService/Invoke" => {
                     #[allow(non_camel_case_types)]
                     struct InvokeSvc<T: TaskService>(pub Arc<T>);
-                    impl<T: TaskService> tonic::server::StreamingService<super::InvokeUp>
-                    for InvokeSvc<T> {
+                    impl<T: TaskService> tonic::server::StreamingService<super::InvokeUp> for InvokeSvc<T> {
                         type Response = super::InvokeDown;
                         type ResponseStream = T::InvokeStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<tonic::Streaming<super::InvokeUp>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as TaskService>::invoke(&inner, request).await
-                            };
+                            let fut =
+                                async move { <T as TaskService>::invoke(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -3412,23 +3164,16 @@ pub mod task_service_server {
                 "/parallax.v1.TaskService/Submit" => {
                     #[allow(non_camel_case_types)]
                     struct SubmitSvc<T: TaskService>(pub Arc<T>);
-                    impl<
-                        T: TaskService,
-                    > tonic::server::UnaryService<super::SubmitTaskRequest>
-                    for SubmitSvc<T> {
+                    impl<T: TaskService> tonic::server::UnaryService<super::SubmitTaskRequest> for SubmitSvc<T> {
                         type Response = super::TaskView;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::SubmitTaskRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as TaskService>::submit(&inner, request).await
-                            };
+                            let fut =
+                                async move { <T as TaskService>::submit(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -3457,22 +3202,15 @@ pub mod task_service_server {
                 "/parallax.v1.TaskService/Get" => {
                     #[allow(non_camel_case_types)]
                     struct GetSvc<T: TaskService>(pub Arc<T>);
-                    impl<
-                        T: TaskService,
-                    > tonic::server::UnaryService<super::GetTaskRequest> for GetSvc<T> {
+                    impl<T: TaskService> tonic::server::UnaryService<super::GetTaskRequest> for GetSvc<T> {
                         type Response = super::TaskView;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::GetTaskRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as TaskService>::get(&inner, request).await
-                            };
+                            let fut = async move { <T as TaskService>::get(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -3501,23 +3239,16 @@ pub mod task_service_server {
                 "/parallax.v1.TaskService/Cancel" => {
                     #[allow(non_camel_case_types)]
                     struct CancelSvc<T: TaskService>(pub Arc<T>);
-                    impl<
-                        T: TaskService,
-                    > tonic::server::UnaryService<super::CancelTaskRequest>
-                    for CancelSvc<T> {
+                    impl<T: TaskService> tonic::server::UnaryService<super::CancelTaskRequest> for CancelSvc<T> {
                         type Response = super::TaskView;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::CancelTaskRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as TaskService>::cancel(&inner, request).await
-                            };
+                            let fut =
+                                async move { <T as TaskService>::cancel(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -3546,24 +3277,21 @@ pub mod task_service_server {
                 "/parallax.v1.TaskService/Watch" => {
                     #[allow(non_camel_case_types)]
                     struct WatchSvc<T: TaskService>(pub Arc<T>);
-                    impl<
-                        T: TaskService,
-                    > tonic::server::ServerStreamingService<super::WatchTaskRequest>
-                    for WatchSvc<T> {
+                    impl<T: TaskService>
+                        tonic::server::ServerStreamingService<super::WatchTaskRequest>
+                        for WatchSvc<T>
+                    {
                         type Response = super::TaskEvent;
                         type ResponseStream = T::WatchStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::WatchTaskRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as TaskService>::watch(&inner, request).await
-                            };
+                            let fut =
+                                async move { <T as TaskService>::watch(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -3589,25 +3317,19 @@ pub mod task_service_server {
                     };
                     Box::pin(fut)
                 }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
+                _ => Box::pin(async move {
+                    let mut response = http::Response::new(tonic::body::Body::default());
+                    let headers = response.headers_mut();
+                    headers.insert(
+                        tonic::Status::GRPC_STATUS,
+                        (tonic::Code::Unimplemented as i32).into(),
+                    );
+                    headers.insert(
+                        http::header::CONTENT_TYPE,
+                        tonic::metadata::GRPC_CONTENT_TYPE,
+                    );
+                    Ok(response)
+                }),
             }
         }
     }
