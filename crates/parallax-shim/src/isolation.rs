@@ -12,6 +12,7 @@ use landlock::{
 };
 
 use crate::spec::Isolation;
+use crate::sys::seccomp::Filter;
 
 pub use probe::{CgroupProbe, IsolationProbe, probe};
 
@@ -74,8 +75,9 @@ pub(crate) struct Walls {
     pub(crate) ruleset: Option<OwnedFd>,
     /// User and group to become.
     pub(crate) ids: Option<(u32, u32)>,
-    /// Whether to give up capabilities and the way back to them.
-    pub(crate) drop_rights: bool,
+    /// Whether to give up capabilities and the way back to them, and the calls that this filter
+    /// forbids.
+    pub(crate) drop_rights: Option<Filter>,
     /// What to put before the command.
     pub(crate) argv_prefix: Vec<String>,
     /// Paths that the spec names and the machine lacks.
@@ -100,7 +102,7 @@ pub(crate) fn prepare(isolation: &Isolation, cwd: &Path) -> Result<Walls, Isolat
             Ok(Walls {
                 ruleset: Some(ruleset),
                 ids: ids(*uid, *gid),
-                drop_rights: true,
+                drop_rights: Some(Filter::new()),
                 argv_prefix: Vec::new(),
                 skipped,
             })
@@ -112,7 +114,7 @@ pub(crate) fn prepare(isolation: &Isolation, cwd: &Path) -> Result<Walls, Isolat
         } => bubblewrap(program, read_only, read_write, cwd),
         Isolation::Uid { uid, gid } => Ok(Walls {
             ids: Some((*uid, *gid)),
-            drop_rights: true,
+            drop_rights: Some(Filter::new()),
             ..Walls::default()
         }),
     }

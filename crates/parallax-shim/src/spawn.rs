@@ -226,7 +226,7 @@ impl Plan {
     fn confine(&self) -> Result<(), (Stage, rustix::io::Errno)> {
         let at = |stage: Stage| move |error: rustix::io::Errno| (stage, error);
         let io_at = |stage: Stage| move |error: io::Error| (stage, errno(&error));
-        if self.walls.drop_rights {
+        if self.walls.drop_rights.is_some() {
             sys::confine::forbid_capabilities().map_err(io_at(Stage::Rights))?;
         }
         if let Some((uid, gid)) = self.walls.ids {
@@ -235,7 +235,7 @@ impl Plan {
             rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(at(Stage::User))?;
             rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(at(Stage::User))?;
         }
-        if self.walls.drop_rights {
+        if self.walls.drop_rights.is_some() {
             sys::confine::drop_capabilities().map_err(io_at(Stage::Rights))?;
             rustix::thread::set_no_new_privs(true).map_err(at(Stage::Rights))?;
         }
@@ -244,8 +244,8 @@ impl Plan {
         if let Some(ruleset) = &self.walls.ruleset {
             sys::confine::landlock_restrict(ruleset.as_fd()).map_err(io_at(Stage::Isolation))?;
         }
-        if self.walls.drop_rights {
-            sys::confine::forbid_foreign_limits().map_err(io_at(Stage::Isolation))?;
+        if let Some(filter) = &self.walls.drop_rights {
+            filter.apply().map_err(io_at(Stage::Isolation))?;
         }
         Ok(())
     }

@@ -280,7 +280,6 @@ impl Supervisor {
             if self.ended.is_some() {
                 return Ok(());
             }
-            self.server.notify(self.log.last_seq());
             self.answer_clients();
             self.act_on_time();
         }
@@ -380,6 +379,8 @@ impl Supervisor {
             };
             self.server.reply(client, reply);
         }
+        // After the replies, so that a new watcher hears at once where the log is.
+        self.server.notify(self.log.last_seq());
         self.server.flush();
     }
 

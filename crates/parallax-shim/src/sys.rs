@@ -2,4 +2,5 @@
 
 pub(crate) mod confine;
 pub(crate) mod process;
+pub(crate) mod seccomp;
 pub(crate) mod signals;

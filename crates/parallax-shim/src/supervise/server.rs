@@ -66,10 +66,10 @@ impl Server {
     pub(super) fn poll_on<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
         fds.push(PollFd::new(&self.listener, PollFlags::IN));
         for client in &self.clients {
-            let mut flags = PollFlags::IN;
-            if !client.output.is_empty() {
-                flags |= PollFlags::OUT;
-            }
+            // A client that has hung up stays readable for ever: it must not keep the shim awake.
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, !client.closing);
+            flags.set(PollFlags::OUT, !client.output.is_empty());
             fds.push(PollFd::new(&client.stream, flags));
         }
     }

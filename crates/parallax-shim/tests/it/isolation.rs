@@ -247,6 +247,39 @@ fn a_landlocked_child_can_use_what_it_was_given() {
 }
 
 #[test]
+fn a_landlocked_child_cannot_make_set_user_id_programs() {
+    let Some(_) = machine() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let script = "cp /bin/true f; chmod 755 f && echo plain; chmod 4755 f || echo no suid; \
+                  chmod g+s f || echo no sgid; mkdir -m 2755 d || echo no sgid folder; \
+                  mkfifo -m 4644 p || echo no suid pipe; stat -c %a f";
+    let mut spec = shell(script);
+    spec.cwd = folder.path().to_path_buf();
+    spec.isolation = Isolation::Landlock {
+        read_only: system_paths(),
+        read_write: vec![folder.path().to_path_buf()],
+        uid: None,
+        gid: None,
+    };
+    let mut shim = Shim::start(&spec);
+    shim.exit();
+    let expected = [
+        "plain",
+        "no suid",
+        "no sgid",
+        "no sgid folder",
+        "no suid pipe",
+        "755",
+    ];
+    assert_eq!(
+        shim.lines(Stream::Out),
+        expected,
+        "{:?}",
+        shim.lines(Stream::Err)
+    );
+}
+
+#[test]
 fn a_program_outside_the_allowed_paths_is_refused_with_a_hint() {
     let Some(_) = machine() else { return };
     let mut spec = spec(&["/bin/true"]);

@@ -154,6 +154,15 @@ fn a_watcher_hears_of_records_and_of_the_end() {
 }
 
 #[test]
+fn a_new_watcher_of_a_silent_replica_hears_at_once_where_the_log_is() {
+    let shim = idle();
+    let mut watcher = shim.client();
+    watcher.send(&Request::Watch).expect("the shim listens");
+    let event: Event = watcher.receive().expect("an event");
+    assert_eq!(event, Event::Log { seq: 2 });
+}
+
+#[test]
 fn a_watcher_that_does_not_read_neither_stops_the_shim_nor_fills_its_memory() {
     let mut shim = Shim::start(&shell("seq 1 300000; echo done; sleep 1000"));
     let mut watcher = shim.client();
