@@ -34,8 +34,8 @@ pub fn run(workspace: &Workspace, check: bool) -> Result<Counts> {
     generate_rust(workspace, descriptors, &scratch)?;
     settle(&scratch, &workspace.root.join(PROTO_OUT), check)?;
     say("   Rust from proto/: current");
-    printed::run(workspace, check, &mut skipped)?;
     sdk_code::run(workspace, check, &mut skipped)?;
+    printed::run(workspace, check, &mut skipped)?;
     for skip in &skipped.skipped {
         say(&format!("   skipped {}: {}", skip.name, skip.reason));
     }
