@@ -21,6 +21,7 @@
 mod blobs;
 mod breach;
 mod door;
+mod environment;
 mod expectations;
 pub mod fixtures;
 mod frames;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use parallax_proto::v1::{Capability, goaway};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use actor::{Actor, Command};
 
@@ -185,6 +186,8 @@ pub struct ScriptedAgent {
     commands: mpsc::Sender<Command>,
     standing: watch::Receiver<Standing>,
     tally: Tally,
+    /// Aborted with the handle.
+    _task: JoinSet<()>,
 }
 
 impl ScriptedAgent {
@@ -225,13 +228,15 @@ impl ScriptedAgent {
         };
         let (commands, orders) = mpsc::channel(COMMAND_QUEUE);
         let (actor, standing) = Actor::connect(identity, behaviour).await?;
-        tokio::spawn(actor.run(orders));
+        let mut task = JoinSet::new();
+        task.spawn(actor.run(orders));
         Ok(Self {
             name: name.to_owned(),
             instance_uuid,
             commands,
             standing,
             tally,
+            _task: task,
         })
     }
 

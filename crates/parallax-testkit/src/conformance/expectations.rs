@@ -92,7 +92,7 @@ impl Link {
     /// As [`Link::await_frame`], and when the task succeeds.
     pub async fn failure_of(&mut self, task: &TaskRef) -> Result<TaskFailed, Breach> {
         match self.end_of(task, "TaskFailed").await? {
-            Err(failed) => Ok(failed),
+            Err(failed) => Ok(*failed),
             Ok(result) => Err(Breach::new("TaskFailed", format!("sent {result:?}"))),
         }
     }
@@ -105,13 +105,13 @@ impl Link {
         &mut self,
         task: &TaskRef,
         wanted: &str,
-    ) -> Result<Result<TaskResult, TaskFailed>, Breach> {
+    ) -> Result<Result<TaskResult, Box<TaskFailed>>, Breach> {
         self.await_frame(wanted, |frame| match frame {
             agent_up::Frame::Result(result) => {
                 (result.r#ref.as_ref() == Some(task)).then(|| Ok(result.clone()))
             }
             agent_up::Frame::Failed(failed) => {
-                (failed.r#ref.as_ref() == Some(task)).then(|| Err(failed.clone()))
+                (failed.r#ref.as_ref() == Some(task)).then(|| Err(Box::new(failed.clone())))
             }
             _ => None,
         })

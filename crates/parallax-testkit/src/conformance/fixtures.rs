@@ -10,6 +10,8 @@ use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
+use super::environment::{CACHE, PATH, variable};
+
 /// An SDK that has a fixture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
@@ -80,6 +82,29 @@ pub fn prepare(language: Language) -> anyhow::Result<FixtureCommand> {
     }
 }
 
+/// What this machine lacks for the SDK's fixture, in words for a skipped test.
+#[must_use]
+pub fn missing(language: Language) -> Option<String> {
+    let programs: &[&str] = match language {
+        Language::TypeScript => &["node", "npm"],
+        Language::Python => &["python3"],
+    };
+    let path = variable(PATH).unwrap_or_default();
+    let installed =
+        |program: &&&str| std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+    let missing: Vec<&str> = programs
+        .iter()
+        .filter(|program| !installed(program))
+        .copied()
+        .collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "the {language} SDK's fixture needs {}: install it",
+            missing.join(" and ")
+        )
+    })
+}
+
 fn prepare_anew(language: Language) -> anyhow::Result<FixtureCommand> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let root = root
@@ -87,8 +112,7 @@ fn prepare_anew(language: Language) -> anyhow::Result<FixtureCommand> {
         .context("finding the repository's root")?;
     let sdk = root.join("sdks").join(language.folder());
     let sources = sources_of(&sdk)?;
-    let cache = std::env::var_os("PARALLAX_TEST_CACHE")
-        .map_or_else(|| root.join("target/conformance"), PathBuf::from);
+    let cache = variable(CACHE).map_or_else(|| root.join("target/conformance"), PathBuf::from);
     fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
     let _lock = lock(&cache.join(format!("{language}.lock")))?;
     let home = cache.join(format!("{language}-{}", hash_of(&sdk, &sources)?));

@@ -9,10 +9,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::CONNECT_PATIENCE;
 use super::breach::Breach;
+use super::environment::variable;
 use super::fixtures::FixtureCommand;
 use super::journal::Journal;
 
@@ -25,7 +26,7 @@ pub struct FixtureProcess {
     child: Child,
     ready: watch::Receiver<bool>,
     output: Arc<Mutex<String>>,
-    readers: Vec<JoinHandle<()>>,
+    readers: JoinSet<()>,
     journal: Journal,
 }
 
@@ -48,7 +49,7 @@ impl FixtureProcess {
             .envs(
                 INHERITED
                     .iter()
-                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+                    .filter_map(|name| Some((name, variable(name)?))),
             )
             .envs(command.env.iter().map(|(name, value)| (name, value)))
             .envs(env.iter().map(|(name, value)| (name, value)))
@@ -67,10 +68,9 @@ impl FixtureProcess {
             output: Arc::clone(&output),
             journal: journal.clone(),
         };
-        let readers = vec![
-            tokio::spawn(copy.clone().lines_of("stdout", stdout, Some(ready_in))),
-            tokio::spawn(copy.lines_of("stderr", stderr, None)),
-        ];
+        let mut readers = JoinSet::new();
+        readers.spawn(copy.clone().lines_of("stdout", stdout, Some(ready_in)));
+        readers.spawn(copy.lines_of("stderr", stderr, None));
         Ok(Self {
             child,
             ready,
@@ -141,8 +141,8 @@ impl FixtureProcess {
             .await
             .map_err(|_| Breach::new(wanted, format!("was still running after {patience:?}")))?
             .context("waiting for the fixture")?;
-        for reader in self.readers.drain(..) {
-            reader.await.context("reading the fixture's output")?;
+        while let Some(read) = self.readers.join_next().await {
+            read.context("reading the fixture's output")?;
         }
         self.journal.note("fixture", &format!("{status}"));
         Ok(status)

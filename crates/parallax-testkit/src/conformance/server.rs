@@ -11,7 +11,7 @@ use parallax_proto::v1::blob_service_server::BlobServiceServer;
 use parallax_proto::v1::{AgentDown, AgentUp, Limits};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -72,7 +72,7 @@ pub struct ScriptedServer {
     calls_in: mpsc::Sender<Call>,
     connections: watch::Sender<u64>,
     open: CancellationToken,
-    serving: Option<JoinHandle<()>>,
+    serving: JoinSet<()>,
     /// Raised for each session, as lease epochs are.
     epoch: u64,
     journal: Journal,
@@ -108,7 +108,7 @@ impl ScriptedServer {
             calls_in,
             connections: watch::Sender::new(0),
             open: CancellationToken::new(),
-            serving: None,
+            serving: JoinSet::new(),
             epoch: 0,
             journal,
         };
@@ -130,8 +130,8 @@ impl ScriptedServer {
     pub async fn die(&mut self) -> anyhow::Result<()> {
         self.journal.note("server", "dies");
         self.open.cancel();
-        if let Some(serving) = self.serving.take() {
-            serving.await.context("the server's task")?;
+        while let Some(served) = self.serving.join_next().await {
+            served.context("the server's task")?;
         }
         Ok(())
     }
@@ -226,7 +226,7 @@ impl ScriptedServer {
             .add_service(BlobServiceServer::new(self.blobs.clone()));
         let incoming = self.incoming(listener);
         let (open, journal) = (self.open.clone(), self.journal.clone());
-        let serving = tokio::spawn(async move {
+        self.serving.spawn(async move {
             tokio::select! {
                 () = open.cancelled() => {}
                 served = router.serve_with_incoming(incoming) => {
@@ -236,7 +236,7 @@ impl ScriptedServer {
                 }
             }
         });
-        self.serving = Some(serving);
+
         self.journal
             .note("server", &format!("listens at {}", self.url()));
         Ok(())

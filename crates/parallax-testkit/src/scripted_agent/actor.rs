@@ -9,7 +9,7 @@ use parallax_proto::v1::{
     inventory_item, payload, verdict,
 };
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::wire::{Event, Identity, Wire};
 use super::{AgentError, Behaviour, End, Pace, Reply, Standing};
@@ -52,8 +52,8 @@ pub(super) struct Actor {
     unacknowledged: BTreeMap<Key, Unacknowledged>,
     /// The Goaway that the open session has received.
     farewell: Option<End>,
-    due_in: mpsc::UnboundedSender<Key>,
-    due: mpsc::UnboundedReceiver<Key>,
+    /// Each ends with the key of the slow task that is due; the actor's end aborts them.
+    timers: JoinSet<Key>,
 }
 
 impl Actor {
@@ -64,8 +64,7 @@ impl Actor {
         let wire = Wire::dial(&identity, &behaviour, behaviour.concurrency, Vec::new()).await?;
         let lease_epoch = wire.welcome.lease_epoch;
         let (standing, watched) = watch::channel(Standing::Connected { lease_epoch });
-        // Unbounded, but bounded in fact by the tasks in flight, so by the credit.
-        let (due_in, due) = mpsc::unbounded_channel();
+
         let actor = Self {
             identity,
             behaviour,
@@ -74,8 +73,7 @@ impl Actor {
             running: HashMap::new(),
             unacknowledged: BTreeMap::new(),
             farewell: None,
-            due_in,
-            due,
+            timers: JoinSet::new(),
         };
         Ok((actor, watched))
     }
@@ -88,11 +86,13 @@ impl Actor {
                     None => break,
                 },
                 event = next_event(&mut self.wire) => self.handle(event).await,
-                Some(key) = self.due.recv() => self.finish(&key).await,
+                Some(rang) = self.timers.join_next() => {
+                    // The timer of a cancelled task ends with an error.
+                    if let Ok(key) = rang {
+                        self.finish(&key).await;
+                    }
+                }
             }
-        }
-        for running in self.running.values() {
-            stop_timer(running);
         }
     }
 
@@ -214,14 +214,11 @@ impl Actor {
         }
     }
 
-    fn wake_after(&self, delay: Duration, key: Key) -> AbortHandle {
-        let due = self.due_in.clone();
-        let timer = tokio::spawn(async move {
+    fn wake_after(&mut self, delay: Duration, key: Key) -> AbortHandle {
+        self.timers.spawn(async move {
             tokio::time::sleep(delay).await;
-            // Fails only when the agent has stopped, and its work with it.
-            let _ = due.send(key);
-        });
-        timer.abort_handle()
+            key
+        })
     }
 
     async fn finish(&mut self, key: &Key) {

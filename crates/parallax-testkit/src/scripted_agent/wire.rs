@@ -39,6 +39,10 @@ pub(super) struct Wire {
 }
 
 /// What a session brings.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once per frame and never stored"
+)]
 pub(super) enum Event {
     Frame(agent_down::Frame),
     BeatDue,

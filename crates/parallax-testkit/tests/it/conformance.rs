@@ -24,7 +24,10 @@ macro_rules! suite {
             $(mod $subject {
                 $(#[test]
                 fn $case() {
-                    parallax_testkit::conformance::run($language, super::super::$subject::$case);
+ if let Some(missing) = parallax_testkit::conformance::fixtures::missing($language) {
+ parallax_testkit::skip!("{missing}");
+ }
+ parallax_testkit::conformance::run($language, super::super::$subject::$case);
                 })+
             })+
         }
