@@ -10,7 +10,7 @@ pub(crate) mod requirements;
 
 use std::collections::BTreeMap;
 
-use parallax_core::manifest::Language;
+use parallax_core::manifest::{Language, split_words};
 
 use crate::plan::{Context, LoserKind, PlanError};
 
@@ -59,6 +59,8 @@ pub(crate) struct Detected {
 struct Present {
     language: Language,
     evidence: String,
+    /// Found by a manifest, not by a source file alone.
+    by_manifest: bool,
     offer: Offer,
 }
 
@@ -74,6 +76,9 @@ pub(crate) fn detect(context: &mut Context<'_>) -> Result<Detected, PlanError> {
             .warn("the Dockerfile is not used: agents are built from their manifests on this host");
     }
     let (present, language, why) = choose_language(context, present, explicit.as_ref())?;
+    if matches!(language, Language::Rust | Language::Go) {
+        return Err(PlanError::LanguageUnsupported { language, why });
+    }
     let start = match explicit {
         Some(start) => {
             for command in present.iter().flat_map(|p| &p.offer.commands) {
@@ -108,6 +113,7 @@ fn present_languages(context: &Context<'_>) -> Result<Vec<Present>, PlanError> {
     if let Some((language, evidence)) = node::evidence(context)? {
         present.push(Present {
             language,
+            by_manifest: context.root_has("package.json"),
             evidence,
             offer: node::offer(context)?,
         });
@@ -115,6 +121,7 @@ fn present_languages(context: &Context<'_>) -> Result<Vec<Present>, PlanError> {
     if let Some(evidence) = python::evidence(context)? {
         present.push(Present {
             language: Language::Python,
+            by_manifest: python::MANIFESTS.contains(&evidence.as_str()),
             evidence,
             offer: python::offer(context)?,
         });
@@ -124,6 +131,7 @@ fn present_languages(context: &Context<'_>) -> Result<Vec<Present>, PlanError> {
             present.push(Present {
                 language,
                 evidence: file.to_owned(),
+                by_manifest: true,
                 offer: Offer::default(),
             });
         }
@@ -158,6 +166,16 @@ fn choose_language(
             "the start command is of another language",
         );
         return Ok((winner, language, why));
+    }
+    // A stray script beside a manifest does not make the project another language's.
+    if present.iter().any(|present| present.by_manifest) {
+        let (kept, strays): (Vec<_>, Vec<_>) = present.into_iter().partition(|p| p.by_manifest);
+        lose_languages(
+            context,
+            &strays,
+            "it has no manifest, and another language has one",
+        );
+        present = kept;
     }
     if present.len() > 1 {
         return by_offer(context, present);
@@ -229,17 +247,28 @@ fn only_command(
         Some(only) if commands.is_empty() => Ok(only),
         last => {
             commands.extend(last);
-            let example = match commands.first() {
-                Some(first) => first.argv.join(" "),
-                None if language == Language::Python => "python main.py".to_owned(),
-                None => "node index.js".to_owned(),
+            let hint = match commands.first() {
+                Some(first) => start_line(&first.argv),
+                None if language == Language::Python => "start = \"python main.py\"".to_owned(),
+                None => "start = \"node index.js\"".to_owned(),
             };
             Err(PlanError::StartCommandMissing {
                 candidates: commands.iter().map(StartCommand::shown).collect(),
-                hint: format!("start = \"{example}\""),
+                hint,
             })
         }
     }
+}
+
+/// The line of `parallax.toml` for a command: as a text where that reads back alike, else a list.
+fn start_line(argv: &[String]) -> String {
+    let line = argv.join(" ");
+    let plain = split_words(&line).is_ok_and(|words| words == argv) && !line.contains(['"', '\\']);
+    if plain {
+        return format!("start = \"{line}\"");
+    }
+    let words: Vec<String> = argv.iter().map(|word| format!("{word:?}")).collect();
+    format!("start = [{}]", words.join(", "))
 }
 
 /// TypeScript and JavaScript share everything but the name.

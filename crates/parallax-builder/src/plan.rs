@@ -33,8 +33,8 @@ pub fn plan(tree: &SourceTree, spec: &BuildSpec, toolchain: &Toolchain) -> Resul
     match detected.language {
         Language::TypeScript | Language::JavaScript => node::plan(context, detected),
         Language::Python => python::plan(context, detected),
-        language @ (Language::Rust | Language::Go) => Err(PlanError::LanguageUnsupported {
-            language,
+        Language::Rust | Language::Go => Err(PlanError::LanguageUnsupported {
+            language: detected.language,
             why: detected.why,
         }),
     }

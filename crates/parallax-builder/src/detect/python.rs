@@ -11,7 +11,7 @@ use crate::plan::{Context, PlanError};
 use crate::tree::TreeError;
 
 /// Files that make a folder a Python project, from the most telling.
-const MANIFESTS: [&str; 6] = [
+pub(super) const MANIFESTS: [&str; 6] = [
     "pyproject.toml",
     "requirements.txt",
     "Pipfile",

@@ -54,7 +54,9 @@ impl Requirements {
                     (rest.len() != value.len()).then_some(value)
                 })
             };
-            if let Some(file) = option(["--requirement", "-r"]).or(option(["--constraint", "-c"])) {
+            if let Some(file) =
+                option(["--requirement", "-r"]).or_else(|| option(["--constraint", "-c"]))
+            {
                 if let Some(file) = join(folder, file) {
                     self.add_file(context, &file, depth + 1)?;
                 }
@@ -155,7 +157,7 @@ mod tests {
             assert_eq!(name_of(requirement).as_deref(), Some(name), "{requirement}");
         }
         assert_eq!(name_of("--hash=sha256:abc"), None);
-        assert_eq!(without_comment("a # b"), "a ");
+        assert_eq!(without_comment("a # b"), "a");
         assert_eq!(
             without_comment("sdk @ https://x/y#egg=sdk"),
             "sdk @ https://x/y#egg=sdk"

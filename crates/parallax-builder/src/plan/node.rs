@@ -21,6 +21,8 @@ pub(super) struct Project {
     pub(super) has_manifest: bool,
     pub(super) manager: Manager,
     pub(super) target: Target,
+    /// Who names the target.
+    pub(super) target_from: String,
 }
 
 pub(super) fn plan(mut context: Context<'_>, detected: Detected) -> Result<Plan, PlanError> {
@@ -36,6 +38,7 @@ pub(super) fn plan(mut context: Context<'_>, detected: Detected) -> Result<Plan,
         has_manifest,
         manager,
         target,
+        target_from: detected.start.from,
     };
     let laid_out = node_steps::lay_out(&mut context, &project, &start)?;
     Ok(Plan {

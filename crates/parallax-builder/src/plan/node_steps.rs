@@ -202,7 +202,7 @@ fn build_steps(
         if !compiles {
             return Err(PlanError::StartTargetMissing {
                 target: file.clone(),
-                from: "the start command".to_owned(),
+                from: project.target_from.clone(),
             });
         }
         let argv = [
@@ -350,11 +350,13 @@ fn all_members(context: &Context<'_>) -> Result<BTreeMap<String, Member>, PlanEr
 }
 
 /// What decides the contents of `node_modules`: nothing less than the whole source when scripts of
-/// the project itself run while it is filled, or without a lockfile.
+/// the project itself run while it is filled, or without a lockfile that is obeyed.
 fn cache_inputs(context: &Context<'_>, project: &Project, members: &[Member]) -> Vec<String> {
     let packages = || std::iter::once(&project.package).chain(members.iter().map(|m| &m.package));
     let scripted = packages().any(|package| !package.install_scripts().is_empty());
-    let Some(lockfile) = project.manager.lockfile.as_ref().filter(|_| !scripted) else {
+    let frozen = context.spec.install == InstallMode::Frozen;
+    let lockfile = project.manager.lockfile.as_ref();
+    let Some(lockfile) = lockfile.filter(|_| frozen && !scripted) else {
         return Vec::new();
     };
     let mut inputs: BTreeSet<String> = [lockfile.clone()].into();

@@ -1,0 +1,2 @@
+from fastapi import FastAPI
+api = FastAPI(title="x")

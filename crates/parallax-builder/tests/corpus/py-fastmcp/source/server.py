@@ -1,0 +1,2 @@
+from fastmcp import FastMCP
+mcp = FastMCP("x")
