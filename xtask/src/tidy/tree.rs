@@ -30,7 +30,11 @@ impl Tree {
         for entry in walk {
             let entry = entry.context("walking the repository")?;
             let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
-            if !is_file || !is_text(entry.path()) {
+            let path = entry
+                .path()
+                .strip_prefix(root)
+                .expect("the walk stays below its root");
+            if !is_file || !is_text(path) || is_test_data(path) {
                 continue;
             }
             let bytes = match std::fs::read(entry.path()) {
@@ -41,10 +45,6 @@ impl Tree {
                     return Err(error).context(format!("reading {}", entry.path().display()));
                 }
             };
-            let path = entry
-                .path()
-                .strip_prefix(root)
-                .expect("the walk stays below its root");
             files.insert(
                 path.to_owned(),
                 String::from_utf8_lossy(&bytes).into_owned(),
@@ -65,11 +65,10 @@ impl Tree {
             .map(|(path, text)| (path.as_path(), text.as_str()))
     }
 
-    /// The Rust sources below `dir`, fixtures apart: those are data of tests.
+    /// The Rust sources below `dir`.
     pub fn rust_below(&self, dir: &Path) -> impl Iterator<Item = (&Path, &str)> {
-        self.iter().filter(move |(path, _)| {
-            path.starts_with(dir) && has_extension(path, "rs") && !is_fixture(path)
-        })
+        self.iter()
+            .filter(move |(path, _)| path.starts_with(dir) && has_extension(path, "rs"))
     }
 
     /// How many files were read.
@@ -89,6 +88,8 @@ fn is_text(path: &Path) -> bool {
         || path.ends_with(".ci/run")
 }
 
-fn is_fixture(path: &Path) -> bool {
-    path.iter().any(|part| part == "fixtures")
+/// What tests read as data, such as whole foreign projects, follows no rule of ours.
+fn is_test_data(path: &Path) -> bool {
+    path.iter()
+        .any(|part| part == "fixtures" || part == "corpus")
 }
