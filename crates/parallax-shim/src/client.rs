@@ -66,8 +66,11 @@ fn connect_io(dir: &Path) -> io::Result<UnixStream> {
         token: token.trim_end().to_owned(),
     };
     // Far below a socket's buffer: this cannot block.
-    stream.write_all(&wire::to_line(&hello)?)?;
-    Ok(stream)
+    match stream.write_all(&wire::to_line(&hello)?) {
+        // It has hung up on a client too many, and its reason is there to be read.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(stream),
+        result => result.map(|()| stream),
+    }
 }
 
 /// A blocking connection, one request at a time.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +84,10 @@ impl Cgroups {
             read(path).map(Option::unwrap_or_default)
         };
         let mut hierarchies = parse(&file("/proc/self/mountinfo")?, &file("/proc/self/cgroup")?);
-        let probe = format!("parallax-probe-{}", std::process::id());
+        // A name of its own for each call: another thread's folder must not look like a refusal.
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        let probe = format!("parallax-probe-{}-{call}", std::process::id());
         hierarchies.retain(|hierarchy| {
             let dir = hierarchy.base.join(&probe);
             fs::create_dir(&dir).is_ok() && fs::remove_dir(&dir).is_ok()

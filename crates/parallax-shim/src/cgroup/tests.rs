@@ -137,3 +137,18 @@ fn version_2_usage_is_read_from_its_own_files() {
     };
     assert_eq!(usage, expected);
 }
+
+#[test]
+fn detection_in_several_threads_finds_the_same() {
+    let detect = || Cgroups::detect().expect("/proc is readable");
+    let expected = detect();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| (0..20).map(|_| detect()).collect::<Vec<_>>()))
+            .collect();
+        for thread in threads {
+            let found = thread.join().expect("no panic");
+            assert!(found.iter().all(|it| *it == expected));
+        }
+    });
+}

@@ -151,8 +151,8 @@ fn a_process_that_has_taken_over_the_id_of_a_shim_is_not_mistaken_for_it() {
     let mut shim = Shim::start(&shell("sleep 1000"));
     let mut state = shim.state();
     shim.kill_shim();
-    // This process has another start time; the record names its id.
-    state.shim_pid = std::process::id();
+    // The first process of the machine has the id of the record and another start time.
+    state.shim_pid = 1;
     parallax_shim::durable::write_json(&shim.dir().join("state.json"), &state)
         .expect("a writable folder");
     let adoption = adopt::inspect(shim.dir()).expect("readable records");
@@ -161,7 +161,7 @@ fn a_process_that_has_taken_over_the_id_of_a_shim_is_not_mistaken_for_it() {
 
 #[test]
 fn ids_of_another_boot_mean_nothing() {
-    let mut shim = Shim::start(&shell("sleep 1000"));
+    let mut shim = Shim::start(&shell("exec sleep 1000"));
     let mut state = shim.state();
     state.boot_id = "00000000-0000-0000-0000-000000000000".to_owned();
     parallax_shim::durable::write_json(&shim.dir().join("state.json"), &state)

@@ -137,9 +137,10 @@ impl Shim {
 
 impl Drop for Shim {
     fn drop(&mut self) {
-        // The child dies with its shim; the rest of a tree is what the tests are about.
+        // A failed test must not leave anything behind either, whatever state it was in.
         let _ = self.process.kill();
         let _ = self.process.wait();
+        let _ = parallax_shim::adopt::kill_leftovers(&self.dir);
     }
 }
 
