@@ -81,7 +81,16 @@ impl Server {
         }
         let data = folder.join("data");
         let mut initdb = command(&programs.join("initdb"), &folder);
-        initdb.args(["--no-sync", "-U", "postgres", "-A", "trust", "-E", "UTF8", "-D"]);
+        initdb.args([
+            "--no-sync",
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "-D",
+        ]);
         run(initdb.arg(&data))?;
         let supervisor = command("sh".as_ref(), &folder)
             .args(["-c", SUPERVISE, "sh"])
@@ -91,7 +100,12 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .context("starting the supervisor of PostgreSQL")?;
-        let server = Self { programs, folder, supervisor, databases: AtomicU32::new(0) };
+        let server = Self {
+            programs,
+            folder,
+            supervisor,
+            databases: AtomicU32::new(0),
+        };
         server.wait()?;
         server.sql("postgres", &format!("CREATE ROLE {OWNER} LOGIN CREATEROLE"))?;
         Ok(server)
@@ -120,9 +134,18 @@ impl Server {
     pub fn create_database(&self) -> anyhow::Result<Database> {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.sql("postgres", &format!("CREATE DATABASE {name} OWNER {OWNER}"))?;
-        let url = |user| format!("postgres://{user}@localhost/{name}?host={}", self.folder.display());
+        let url = |user| {
+            format!(
+                "postgres://{user}@localhost/{name}?host={}",
+                self.folder.display()
+            )
+        };
         let (url, admin_url) = (url(OWNER), url("postgres"));
-        Ok(Database { name, url, admin_url })
+        Ok(Database {
+            name,
+            url,
+            admin_url,
+        })
     }
 
     /// Runs statements in a database as the superuser; returns what `psql` prints, unaligned and
@@ -132,7 +155,17 @@ impl Server {
     /// What `psql` says.
     pub fn sql(&self, database: &str, sql: &str) -> anyhow::Result<String> {
         let mut psql = command(&self.programs.join("psql"), &self.folder);
-        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-c", sql]);
+        psql.args([
+            "-XAtq",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            "postgres",
+            "-d",
+            database,
+            "-c",
+            sql,
+        ]);
         run(psql.arg("-h").arg(&self.folder))
     }
 }
@@ -148,10 +181,16 @@ impl Drop for Server {
 /// The folder with the server's programs: the first in PATH, or the newest packaged one. Links are
 /// followed, because PATH often has only some of them.
 fn find_programs() -> Option<PathBuf> {
-    let packaged = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let packaged = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut packaged: Vec<_> = packaged.map(|entry| entry.path()).collect();
     packaged.sort_by_key(|path| {
-        let version = path.file_name().and_then(OsStr::to_str).and_then(|v| v.parse::<u32>().ok());
+        let version = path
+            .file_name()
+            .and_then(OsStr::to_str)
+            .and_then(|v| v.parse::<u32>().ok());
         std::cmp::Reverse(version)
     });
     let in_path = run(Command::new("sh").args(["-c", "command -v postgres"])).ok();
@@ -160,7 +199,11 @@ fn find_programs() -> Option<PathBuf> {
     in_path
         .into_iter()
         .chain(packaged.into_iter().map(|path| path.join("bin")))
-        .find(|folder| ["postgres", "initdb", "psql"].iter().all(|p| folder.join(p).is_file()))
+        .find(|folder| {
+            ["postgres", "initdb", "psql"]
+                .iter()
+                .all(|p| folder.join(p).is_file())
+        })
 }
 
 /// A program that runs in `folder`, unprivileged.
@@ -178,7 +221,10 @@ fn as_root() -> bool {
 }
 
 fn run(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("{command:?}"))?;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {error}");
     Ok(String::from_utf8(output.stdout)?)

@@ -4,11 +4,14 @@ mod guard;
 mod roles;
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use self::guard::Guard;
@@ -31,6 +34,21 @@ pub(super) struct Postgres {
     system: PgPool,
     guard: Guard,
     events: watch::Sender<u64>,
+    tasks: Arc<Tasks>,
+}
+
+/// What runs beside the transactions; ends with the last clone of the store.
+struct Tasks {
+    tracker: TaskTracker,
+    listening: CancellationToken,
+    guarding: CancellationToken,
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.listening.cancel();
+        self.guarding.cancel();
+    }
 }
 
 impl Postgres {
@@ -44,7 +62,14 @@ impl Postgres {
         let connection = PgConnection::connect_with(&options)
             .await
             .map_err(opening)?;
-        let guard = Guard::take(connection, &options).await?;
+        let tracker = TaskTracker::new();
+        let (listening, guarding) = (CancellationToken::new(), CancellationToken::new());
+        let guard = Guard::take(connection, &options, guarding.clone(), &tracker).await?;
+        let tasks = Arc::new(Tasks {
+            tracker,
+            listening,
+            guarding,
+        });
         migrate_as_owner(&options).await?;
         let pool = |role, connections| {
             PgPoolOptions::new()
@@ -56,9 +81,9 @@ impl Postgres {
         let app = pool(roles::APP, config.connections.max(2)).await?;
         // One for sign-in, one for jobs, one for the notices, and one to spare.
         let system = pool(roles::SYSTEM, 4).await?;
-        tokio::spawn(listen(
+        tasks.tracker.spawn(listen(
             system.clone(),
-            guard.lost_receiver(),
+            tasks.listening.clone(),
             events.clone(),
         ));
         Ok(Self {
@@ -66,6 +91,7 @@ impl Postgres {
             system,
             guard,
             events,
+            tasks,
         })
     }
 
@@ -132,9 +158,13 @@ impl Postgres {
     }
 
     pub(super) async fn close(&self) {
+        // The lock goes last, after the last transaction: the guard's task holds it till the end.
         self.app.close().await;
+        self.tasks.listening.cancel();
         self.system.close().await;
-        self.guard.release().await;
+        self.tasks.guarding.cancel();
+        self.tasks.tracker.close();
+        self.tasks.tracker.wait().await;
     }
 }
 
@@ -183,8 +213,8 @@ async fn migrate_as_owner(options: &PgConnectOptions) -> Result<(), StoreError> 
     migrated
 }
 
-/// Passes notices on until the lock on the database is lost or given back.
-async fn listen(pool: PgPool, mut lost: watch::Receiver<bool>, events: watch::Sender<u64>) {
+/// Passes notices on until the store is closed.
+async fn listen(pool: PgPool, stop: CancellationToken, events: watch::Sender<u64>) {
     let mut listener = None;
     loop {
         if listener.is_none() && !pool.is_closed() {
@@ -193,7 +223,7 @@ async fn listen(pool: PgPool, mut lost: watch::Receiver<bool>, events: watch::Se
         tokio::select! {
             () = notice(listener.as_mut()) => {}
             () = tokio::time::sleep(POLL) => {}
-            _ = lost.changed() => return,
+            () = stop.cancelled() => return,
         }
         events.send_modify(|count| *count += 1);
     }

@@ -9,9 +9,9 @@ use futures::future::BoxFuture;
 use sqlx::ConnectOptions;
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
-use tracing::{error, warn};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 use super::Work;
 use super::lock::LockFile;
@@ -28,7 +28,7 @@ pub(crate) struct Writer {
     jobs: mpsc::Sender<Box<dyn Job>>,
     patience: Duration,
     stop: watch::Sender<bool>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    task: TaskTracker,
 }
 
 impl Writer {
@@ -43,7 +43,8 @@ impl Writer {
     ) -> Self {
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(async move {
+        let task = TaskTracker::new();
+        task.spawn(async move {
             let mut database = Database {
                 options,
                 connection: Some(connection),
@@ -56,7 +57,7 @@ impl Writer {
             jobs,
             patience,
             stop,
-            task: Mutex::new(Some(task)),
+            task,
         }
     }
 
@@ -89,11 +90,8 @@ impl Writer {
     /// Finishes what waits, then closes the database.
     pub(super) async fn close(&self) {
         self.stop.send_replace(true);
-        if let Some(task) = self.task.lock().await.take()
-            && let Err(error) = task.await
-        {
-            error!(%error, "the writer of the store failed");
-        }
+        self.task.close();
+        self.task.wait().await;
     }
 }
 

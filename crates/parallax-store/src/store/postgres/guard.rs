@@ -1,12 +1,12 @@
 //! The lock that keeps a second server off a PostgreSQL database.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, Row};
-use tokio::sync::{Mutex, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
 use crate::dialect::{LOCK_CLASS, SERVER_LOCK};
@@ -21,13 +21,14 @@ const ANSWER: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(super) struct Guard {
     lost: watch::Receiver<bool>,
-    task: Arc<Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>>,
 }
 
 impl Guard {
     pub(super) async fn take(
         mut connection: PgConnection,
         options: &PgConnectOptions,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
     ) -> Result<Self, StoreError> {
         let taken = sqlx::query("SELECT pg_try_advisory_lock($1, $2) AS taken")
             .bind(LOCK_CLASS)
@@ -41,21 +42,12 @@ impl Guard {
             return Err(StoreError::AlreadyServed { database, holder });
         }
         let (tell, lost) = watch::channel(false);
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(keep(connection, stopped, tell));
-        Ok(Self {
-            lost,
-            task: Arc::new(Mutex::new(Some((stop, task)))),
-        })
+        tasks.spawn(keep(connection, stop, tell));
+        Ok(Self { lost })
     }
 
     pub(super) fn is_lost(&self) -> bool {
         *self.lost.borrow()
-    }
-
-    /// Changes, or closes, when the lock is gone.
-    pub(super) fn lost_receiver(&self) -> watch::Receiver<bool> {
-        self.lost.clone()
     }
 
     pub(super) async fn lost(&self) {
@@ -63,17 +55,6 @@ impl Guard {
         if lost.wait_for(|lost| *lost).await.is_err() {
             // Given back on purpose.
             std::future::pending::<()>().await;
-        }
-    }
-
-    pub(super) async fn release(&self) {
-        let Some((stop, task)) = self.task.lock().await.take() else {
-            return;
-        };
-        // Fails when the lock was lost before, and the task with it.
-        let _ = stop.send(());
-        if let Err(error) = task.await {
-            error!(%error, "the guard of the database's lock failed");
         }
     }
 }
@@ -99,15 +80,10 @@ async fn holder(connection: &mut PgConnection) -> Result<String, StoreError> {
     Ok(format!("{name}, connected from {address}"))
 }
 
-async fn keep(
-    mut connection: PgConnection,
-    mut stopped: oneshot::Receiver<()>,
-    tell: watch::Sender<bool>,
-) {
+async fn keep(mut connection: PgConnection, stop: CancellationToken, tell: watch::Sender<bool>) {
     loop {
         tokio::select! {
-            // An error means that the store was dropped.
-            _ = &mut stopped => break,
+            () = stop.cancelled() => break,
             () = tokio::time::sleep(BEAT) => {}
         }
         let answer = tokio::time::timeout(ANSWER, connection.ping()).await;
