@@ -8,11 +8,16 @@ from .agent import Agent
 from .capability import Capability
 from .client import (
     ApiError,
+    AuthError,
     Client,
+    ConflictError,
     Deployment,
     InvokeResult,
+    NotFoundError,
     RegistryEntry,
+    TaskFailedError,
     TaskRecord,
+    TransportError,
 )
 from .context import Context, SyncContext, TaskInfo
 from .errors import ConfigError, ParallaxError, RefusedError, SupersededError, TaskError
@@ -23,15 +28,18 @@ from .session.inputs import InputMessage
 __all__ = [
     "Agent",
     "ApiError",
+    "AuthError",
     "Capability",
     "Client",
     "ConfigError",
+    "ConflictError",
     "Context",
     "Deployment",
     "Evidence",
     "InputMessage",
     "InvokeResult",
     "JsonValue",
+    "NotFoundError",
     "ParallaxError",
     "RefusedError",
     "RegistryEntry",
@@ -39,8 +47,10 @@ __all__ = [
     "SupersededError",
     "SyncContext",
     "TaskError",
+    "TaskFailedError",
     "TaskInfo",
     "TaskRecord",
+    "TransportError",
     "Usage",
     "__version__",
 ]
