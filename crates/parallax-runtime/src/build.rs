@@ -1,0 +1,11 @@
+//! Builds: from a source archive to a prepared revision.
+
+mod fetch;
+mod job;
+mod queue;
+mod record;
+mod steps;
+
+pub(crate) use fetch::Connection;
+pub(crate) use job::{BuildContext, BuildEvent};
+pub(crate) use queue::BuildQueue;

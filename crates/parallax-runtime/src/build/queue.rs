@@ -1,0 +1,304 @@
+//! The builds of a host: which wait, which run, which revisions are prepared.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use parallax_core::build::BuildPhase;
+use parallax_core::id::{BuildId, TenantId};
+use parallax_core::status::Reason;
+use parallax_proto::v1::{BuildState, DesiredBuild};
+use parallax_shim::durable;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::job::{BuildContext, BuildEvent, Job};
+use super::record::BuildRecord;
+use crate::clock::now;
+use crate::error::{HostError, chain};
+use crate::layout::make_private;
+use crate::link::LogTip;
+use crate::prepared::{App, Apps};
+
+/// The builds of a host. Owned by the hub, which feeds it desired builds and events.
+#[derive(Debug)]
+pub(crate) struct BuildQueue {
+    context: Arc<BuildContext>,
+    concurrent: usize,
+    capacity: usize,
+    builds: BTreeMap<BuildId, Entry>,
+    waiting: VecDeque<BuildId>,
+    running: BTreeMap<BuildId, Running>,
+    apps: watch::Sender<Arc<Apps>>,
+    host_stops: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: BuildRecord,
+    tip: watch::Sender<LogTip>,
+}
+
+#[derive(Debug)]
+struct Running {
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Of a host that is dropped; a build that has left is not harmed.
+        self.task.abort();
+    }
+}
+
+impl BuildQueue {
+    /// A queue of at most `capacity` waiting builds, `concurrent` at work. Prepared revisions are
+    /// published through `apps`.
+    pub(crate) fn new(
+        context: Arc<BuildContext>,
+        concurrent: usize,
+        capacity: usize,
+        apps: watch::Sender<Arc<Apps>>,
+    ) -> Self {
+        Self {
+            context,
+            concurrent: concurrent.max(1),
+            capacity,
+            builds: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            running: BTreeMap::new(),
+            apps,
+            host_stops: CancellationToken::new(),
+        }
+    }
+
+    /// Reads what earlier hosts have built; unfinished builds begin anew. Blocks for file reads.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed. A build whose record is damaged is left out.
+    pub(crate) fn load(&mut self) -> Result<(), HostError> {
+        let layout = self.context.layout.clone();
+        let ids = layout
+            .build_ids()
+            .map_err(HostError::io("list", &layout.builds()))?;
+        for id in ids {
+            match BuildRecord::load(&layout.build(id)) {
+                Ok(Some(record)) => self.adopt(record),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(build = %id, error = chain(&error), "build left out");
+                }
+            }
+        }
+        self.publish_apps();
+        self.start_more();
+        Ok(())
+    }
+
+    /// Takes in what a server wants, and says which builds have changed.
+    pub(crate) fn desire(&mut self, wanted: &[DesiredBuild], complete: bool) -> Vec<BuildState> {
+        let mut changed = Vec::new();
+        let mut named = BTreeSet::new();
+        for wire in wanted {
+            match BuildRecord::parse(wire) {
+                Ok(record) => {
+                    named.insert(record.build);
+                    if wire.cancel {
+                        changed.extend(self.cancel(record.build));
+                    } else {
+                        changed.extend(self.add(record));
+                    }
+                }
+                Err(error) => changed.push(BuildState {
+                    build_id: wire.build_id.clone(),
+                    tenant_id: wire.tenant_id.clone(),
+                    phase: BuildPhase::Failed.as_str().to_owned(),
+                    reason: Reason::PlanFailed.as_str().to_owned(),
+                    message: chain(&error),
+                    ..BuildState::default()
+                }),
+            }
+        }
+        if complete {
+            let unfinished = self.builds.iter().filter(|(_, it)| !it.record.phase.is_terminal());
+            let dropped: Vec<BuildId> = unfinished
+                .map(|(id, _)| *id)
+                .filter(|id| !named.contains(id))
+                .collect();
+            for id in dropped {
+                changed.extend(self.cancel(id));
+            }
+        }
+        self.start_more();
+        changed
+    }
+
+    /// Refuses a build that the host must not run.
+    pub(crate) fn refuse(&mut self, wire: &DesiredBuild, words: &str) -> Option<BuildState> {
+        let mut record = BuildRecord::parse(wire).ok()?;
+        record.fail(Reason::IsolationUnavailable, words.to_owned(), now());
+        Some(record.to_wire())
+    }
+
+    /// Takes in what a build reports, and says which build has changed.
+    pub(crate) fn take(&mut self, event: BuildEvent) -> Option<BuildState> {
+        match event {
+            BuildEvent::Moved(record) => {
+                let entry = self.builds.get_mut(&record.build)?;
+                entry.record = *record;
+                let told = entry.record.to_wire();
+                if entry.record.phase == BuildPhase::Succeeded {
+                    self.publish_apps();
+                }
+                Some(told)
+            }
+            BuildEvent::Left(id) => {
+                self.running.remove(&id);
+                if let Some(entry) = self.builds.get(&id)
+                    && entry.record.phase.is_terminal()
+                {
+                    entry.tip.send_modify(|tip| tip.over = true);
+                }
+                self.start_more();
+                None
+            }
+        }
+    }
+
+    /// Every build that the host knows.
+    pub(crate) fn states(&self) -> impl Iterator<Item = BuildState> {
+        self.builds.values().map(|entry| entry.record.to_wire())
+    }
+
+    /// The tenants of all builds.
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = TenantId> {
+        self.builds.values().map(|entry| entry.record.tenant)
+    }
+
+    /// Where a build's log moves, and whose it is.
+    pub(crate) fn log(&self, id: BuildId) -> Option<(TenantId, watch::Receiver<LogTip>)> {
+        let entry = self.builds.get(&id)?;
+        Some((entry.record.tenant, entry.tip.subscribe()))
+    }
+
+    /// Kills what runs; it begins anew with the next host. Done when [`Self::is_idle`].
+    pub(crate) fn stop(&mut self) {
+        self.waiting.clear();
+        self.host_stops.cancel();
+        for running in self.running.values() {
+            running.cancel.cancel();
+        }
+    }
+
+    /// Whether nothing runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    fn adopt(&mut self, mut record: BuildRecord) {
+        let id = record.build;
+        let over = record.phase.is_terminal();
+        if !over {
+            record.begin_anew();
+            self.waiting.push_back(id);
+        }
+        let (tip, _) = watch::channel(LogTip {
+            over,
+            ..LogTip::default()
+        });
+        self.builds.insert(id, Entry { record, tip });
+    }
+
+    fn add(&mut self, mut record: BuildRecord) -> Option<BuildState> {
+        let id = record.build;
+        if self.builds.contains_key(&id) {
+            return None;
+        }
+        if self.waiting.len() >= self.capacity {
+            let words = "this host has too many builds waiting; deploy again later";
+            record.fail(Reason::BuildFailed, words.to_owned(), now());
+            return Some(record.to_wire());
+        }
+        // So that the build is not forgotten when the host ends before its turn comes. Without
+        // the file it is only asked for again.
+        let dir = self.context.layout.build(id);
+        let kept = make_private(dir.path())
+            .and_then(|()| Ok(durable::write_json(&dir.record(), &record)?));
+        if let Err(error) = kept {
+            tracing::warn!(build = %id, error = chain(&error), "waiting build not written down");
+        }
+        let told = record.to_wire();
+        self.adopt(record);
+        Some(told)
+    }
+
+    fn cancel(&mut self, id: BuildId) -> Option<BuildState> {
+        if let Some(running) = self.running.get(&id) {
+            running.cancel.cancel();
+            return None;
+        }
+        let entry = self.builds.get_mut(&id)?;
+        if entry.record.phase.is_terminal() {
+            return None;
+        }
+        self.waiting.retain(|waiting| *waiting != id);
+        let words = "the build was cancelled before it began";
+        entry.record.fail(Reason::BuildCancelled, words.to_owned(), now());
+        entry.tip.send_modify(|tip| tip.over = true);
+        let path = self.context.layout.build(id).record();
+        if let Err(error) = durable::write_json(&path, &entry.record) {
+            tracing::warn!(build = %id, error = chain(&error), "cancelled build not written down");
+        }
+        Some(entry.record.to_wire())
+    }
+
+    fn start_more(&mut self) {
+        while self.running.len() < self.concurrent && !self.host_stops.is_cancelled() {
+            let Some(id) = self.waiting.pop_front() else {
+                return;
+            };
+            let Some(entry) = self.builds.get(&id) else {
+                continue;
+            };
+            let cancel = CancellationToken::new();
+            let job = Job {
+                context: self.context.clone(),
+                record: entry.record.clone(),
+                prepared: self.prepared(),
+                tip: entry.tip.clone(),
+                cancel: cancel.clone(),
+                host_stops: self.host_stops.clone(),
+            };
+            let task = tokio::spawn(job.run());
+            self.running.insert(id, Running { cancel, task });
+        }
+    }
+
+    /// Prepared revisions by what makes them interchangeable.
+    fn prepared(&self) -> BTreeMap<String, BuildId> {
+        self.succeeded()
+            .filter_map(|record| Some((record.key.clone()?, record.app?)))
+            .collect()
+    }
+
+    fn succeeded(&self) -> impl Iterator<Item = &BuildRecord> {
+        let records = self.builds.values().map(|entry| &entry.record);
+        records.filter(|record| record.phase == BuildPhase::Succeeded)
+    }
+
+    fn publish_apps(&self) {
+        let apps: Apps = self
+            .succeeded()
+            .filter_map(|record| {
+                let app = App {
+                    dir: self.context.layout.build(record.app?).app(),
+                    plan: record.plan.clone()?,
+                    toolchain: self.context.toolchain.clone(),
+                };
+                Some((record.build, Arc::new(app)))
+            })
+            .collect();
+        self.apps.send_replace(Arc::new(apps));
+    }
+}

@@ -1,0 +1,76 @@
+//! Prepared revisions: where they are, how they are started, what they may read.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parallax_builder::prepare;
+use parallax_builder::{Plan, Toolchain};
+use parallax_core::id::BuildId;
+
+/// The prepared revisions of a host, by build.
+pub(crate) type Apps = BTreeMap<BuildId, Arc<App>>;
+
+/// One prepared revision.
+#[derive(Debug)]
+pub(crate) struct App {
+    /// The folder that holds the source and what the steps made of it.
+    pub(crate) dir: PathBuf,
+    pub(crate) plan: Plan,
+    pub(crate) toolchain: Arc<Toolchain>,
+}
+
+/// System folders that come last in every `PATH`.
+const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+impl App {
+    /// The agent's own folder, in which it is started.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.join(&self.plan.root_dir)
+    }
+
+    /// The start command and its working directory; `start` overrides the plan's command.
+    pub(crate) fn command(&self, start: Option<&[String]>) -> (Vec<String>, PathBuf) {
+        let root = self.root();
+        let argv = start.unwrap_or(&self.plan.start.argv);
+        (located(argv, &root, &self.plan, &self.toolchain), root)
+    }
+
+    /// The `PATH` of the agent.
+    pub(crate) fn search_path(&self) -> String {
+        search_path(&self.plan, &self.toolchain, &self.root())
+    }
+
+    /// What the agent may read besides the system's own files.
+    pub(crate) fn read_paths(&self) -> Vec<PathBuf> {
+        let mut paths = self.toolchain.read_paths();
+        paths.push(self.dir.clone());
+        paths
+    }
+}
+
+/// The `PATH` of a process of `plan` whose agent's own folder is `root`.
+pub(crate) fn search_path(plan: &Plan, toolchain: &Toolchain, root: &Path) -> String {
+    match prepare::search_path(plan, toolchain, root, OsStr::new(SYSTEM_PATH)) {
+        Ok(path) => path.to_string_lossy().into_owned(),
+        // A folder with a colon cannot be named; what needs it says so when it is not found.
+        Err(_) => SYSTEM_PATH.to_owned(),
+    }
+}
+
+/// A command with its program as the plan means it.
+pub(crate) fn located(
+    argv: &[String],
+    cwd: &Path,
+    plan: &Plan,
+    toolchain: &Toolchain,
+) -> Vec<String> {
+    let mut argv = argv.to_vec();
+    if let Some(program) = argv.first_mut() {
+        *program = prepare::resolve_program(program, cwd, plan, toolchain)
+            .to_string_lossy()
+            .into_owned();
+    }
+    argv
+}

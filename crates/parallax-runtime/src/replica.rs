@@ -1,0 +1,13 @@
+//! One replica: its records, its files, and the task that sees to it.
+
+mod account;
+mod actor;
+mod env;
+mod files;
+mod launch;
+mod observe;
+mod record;
+
+pub(crate) use actor::{Actor, Context, Event, Handle, Orders};
+pub(crate) use launch::sane;
+pub(crate) use record::{Assignment, Load, Secret, load};

@@ -1,0 +1,129 @@
+//! What the end of a process means: for the restart policy, and in words.
+
+use parallax_core::backoff;
+use parallax_core::replica::Exit;
+use parallax_core::status::Reason;
+use parallax_core::time::Timestamp;
+use parallax_shim::record::{ExitCause, ExitRecord};
+
+use super::record::{LastEnd, Progress};
+use crate::link::End;
+
+/// Adds the end of `incarnation` to a replica's record. `wanted` is whether the replica was meant
+/// to go on; `started_at` is when its process began, where that is known.
+pub(crate) fn account(
+    progress: &Progress,
+    incarnation: u64,
+    end: &End,
+    wanted: bool,
+    started_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Progress {
+    let mut next = progress.clone();
+    next.accounted = incarnation;
+    let mut last = describe(end, wanted, now);
+    if last.on_purpose {
+        next.crashes = 0;
+    } else {
+        let ran = started_at.map(|started| last.at.since(started));
+        let forgiven = ran.is_some_and(|ran| ran >= backoff::FORGIVEN_AFTER);
+        next.crashes = if forgiven { 1 } else { next.crashes.saturating_add(1) };
+    }
+    // A loop is worth more attention than how its last round ended, unless that has a name.
+    let plain = matches!(last.reason, None | Some(Reason::CrashLoop));
+    if !last.on_purpose && plain && next.crashes >= backoff::CRASH_LOOP_AFTER {
+        last.reason = Some(Reason::CrashLoop);
+        last.message = format!("{} crashes in a row; {}", next.crashes, last.message);
+    }
+    next.last = Some(last);
+    next
+}
+
+/// Adds a start that failed before there was a process or a record of one.
+pub(crate) fn account_failed_start(
+    progress: &Progress,
+    incarnation: u64,
+    reason: Reason,
+    message: String,
+    now: Timestamp,
+) -> Progress {
+    let mut next = progress.clone();
+    next.accounted = incarnation;
+    next.crashes = next.crashes.saturating_add(1);
+    next.last = Some(LastEnd {
+        exit: None,
+        at: now,
+        reason: Some(reason),
+        message,
+        on_purpose: false,
+        recorded: true,
+    });
+    next
+}
+
+fn describe(end: &End, wanted: bool, now: Timestamp) -> LastEnd {
+    let record = match end {
+        End::Recorded(record) => record,
+        End::Unrecorded => {
+            return LastEnd {
+                exit: None,
+                at: now,
+                reason: Some(Reason::ShimLost),
+                message: "its shim was killed, so nobody recorded how it ended; what was left of it was killed".to_owned(),
+                on_purpose: false,
+                recorded: false,
+            };
+        }
+    };
+    let exit = exit_of(record);
+    let on_purpose = match record.cause {
+        ExitCause::Stopped | ExitCause::KilledAfterGrace | ExitCause::Deadline => true,
+        ExitCause::Exited => !wanted,
+        ExitCause::StartFailed => false,
+    };
+    let (reason, message) = match (record.cause, &record.start_error) {
+        (ExitCause::StartFailed, words) => {
+            let words = words.as_deref().unwrap_or("the shim did not say why");
+            (Some(Reason::StartFailed), words.to_owned())
+        }
+        _ if on_purpose => (None, purpose(record, &exit)),
+        _ if record.out_of_memory => (Some(Reason::OutOfMemory), exit.to_string()),
+        _ if record.code == Some(0) => (Some(Reason::ExitedEarly), early(&exit)),
+        _ => (None, exit.to_string()),
+    };
+    LastEnd {
+        at: exit.ended_at,
+        exit: Some(exit),
+        reason,
+        message,
+        on_purpose,
+        recorded: true,
+    }
+}
+
+fn purpose(record: &ExitRecord, exit: &Exit) -> String {
+    match record.cause {
+        ExitCause::KilledAfterGrace => format!("killed after its grace; {exit}"),
+        _ => exit.to_string(),
+    }
+}
+
+fn early(exit: &Exit) -> String {
+    format!("the start command ended although an agent should stay: {exit}")
+}
+
+/// The recorded end as the domain has it.
+pub(crate) fn exit_of(record: &ExitRecord) -> Exit {
+    Exit {
+        code: record.code,
+        signal: record.signal,
+        out_of_memory: record.out_of_memory,
+        ended_at: Timestamp::from_unix_micros(
+            i64::try_from(record.ended_unix_us).unwrap_or(i64::MAX),
+        ),
+        last_log_line: record.last_log_line.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

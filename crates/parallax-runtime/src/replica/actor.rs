@@ -1,0 +1,599 @@
+//! The task that sees to one replica: it follows orders, acts by [`crate::reconcile`], and reports.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parallax_core::id::ReplicaId;
+use parallax_core::status::Reason;
+use parallax_core::time::Timestamp;
+use parallax_proto::v1::ObservedReplica;
+use parallax_shim::adopt::Adoption;
+use parallax_shim::cgroup::Cgroup;
+use parallax_shim::durable;
+use parallax_shim::record::StateRecord;
+use parallax_shim::spec::LogLimits;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::record::{Assignment, Load, Progress, Secret};
+use super::{account, files, launch, observe};
+use crate::clock::now;
+use crate::error::{HostError, blocking, chain};
+use crate::isolation::Sandbox;
+use crate::layout::{Layout, ReplicaDir};
+use crate::limits::{self, Limiter};
+use crate::link::{self, End, Launched, Link, LogTip};
+use crate::prepared::{App, Apps};
+use crate::probe::Probe;
+use crate::reconcile::{Action, Actual, Process, Say, Wanted, reconcile};
+use crate::usage::{self, Usage};
+
+/// After a replica should have ended by its shim's hand: then the shim itself is taken for stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+/// Between attempts at what the operating system refused.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often a shim that is not reached is asked to stop before it is killed.
+const ASK_TO_STOP: u32 = 5;
+
+/// What all replicas of a host share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) layout: Layout,
+    pub(crate) shim_program: PathBuf,
+    pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) limiter: Arc<Limiter>,
+    pub(crate) log_limits: LogLimits,
+    pub(crate) time_zone: Option<String>,
+    pub(crate) usage_interval: Duration,
+    /// Where replicas report to.
+    pub(crate) events: mpsc::Sender<Event>,
+    /// The revisions that can be started.
+    pub(crate) apps: watch::Receiver<Arc<Apps>>,
+}
+
+/// What a replica reports.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Observed(Box<ObservedReplica>),
+    /// It was forgotten: nothing of it is left.
+    Gone(ReplicaId),
+}
+
+/// What is asked of a replica now; a newer one replaces an older one.
+#[derive(Clone, Debug)]
+pub(crate) struct Orders {
+    pub(crate) assignment: Assignment,
+    pub(crate) token: Option<Secret>,
+    /// `None` leaves the certificates as they are.
+    pub(crate) ca_pem: Option<Bytes>,
+    /// Whether a server has asked for it since the host started.
+    pub(crate) confirmed: bool,
+    /// Why this host must not run it, in words.
+    pub(crate) refusal: Option<String>,
+    /// Whether its records and files may go once it has ended.
+    pub(crate) forget: bool,
+    /// Set when the host stops with its replicas: the longest grace that is left.
+    pub(crate) host_stops: Option<Duration>,
+}
+
+/// The way to a replica's task. Dropping it ends the task and leaves the process.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) orders: watch::Sender<Orders>,
+    pub(crate) tip: watch::Receiver<LogTip>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// One replica.
+#[derive(Debug)]
+pub(crate) struct Actor {
+    context: Arc<Context>,
+    id: ReplicaId,
+    dir: ReplicaDir,
+    incoming: watch::Receiver<Orders>,
+    apps: watch::Receiver<Arc<Apps>>,
+    tip: watch::Sender<LogTip>,
+    orders: Orders,
+    pub(super) progress: Progress,
+    pub(super) incarnation: u64,
+    pub(super) running: Option<Running>,
+    pub(super) usage: Usage,
+    say: Option<Say>,
+    /// What stands in the way of following orders.
+    trouble: Option<(Reason, String)>,
+    cgroup: Option<Cgroup>,
+    written: Written,
+    reported: Option<ObservedReplica>,
+    usage_due: Instant,
+}
+
+/// A process and what is known of it.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) link: Link,
+    pub(super) state: StateRecord,
+    pub(super) probe: Option<Probe>,
+    pub(super) stopping: Option<Stopping>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stopping {
+    /// When the shim is taken for stuck, or asked again if it did not hear the first time.
+    due: Instant,
+    grace: Duration,
+    /// How often it was asked in vain; `None` once it has heard.
+    unheard: Option<u32>,
+}
+
+/// What of the orders is on disk.
+#[derive(Debug, Default)]
+struct Written {
+    assignment: Option<Assignment>,
+    token: Option<Secret>,
+    ca_pem: Option<Bytes>,
+}
+
+impl Actor {
+    /// Starts the task of a replica; `load` is what its folder held at the start of the host.
+    pub(crate) fn spawn(context: Arc<Context>, orders: Orders, load: Option<Load>) -> Handle {
+        let (tell, incoming) = watch::channel(orders.clone());
+        let (tip, seen) = watch::channel(LogTip::default());
+        let id = orders.assignment.replica;
+        let mut actor = Self {
+            dir: context.layout.replica(id),
+            apps: context.apps.clone(),
+            context,
+            id,
+            incoming,
+            tip,
+            orders,
+            progress: Progress::default(),
+            incarnation: 0,
+            running: None,
+            usage: Usage::default(),
+            say: None,
+            trouble: None,
+            cgroup: None,
+            written: Written::default(),
+            reported: None,
+            usage_due: Instant::now(),
+        };
+        if let Some(load) = load {
+            actor.progress = load.progress;
+            actor.incarnation = load.incarnation;
+            actor.written.assignment = Some(load.assignment);
+        }
+        let task = tokio::spawn(actor.run());
+        Handle {
+            orders: tell,
+            tip: seen,
+            task,
+        }
+    }
+
+    async fn run(mut self) {
+        self.take_over().await;
+        loop {
+            self.orders = self.incoming.borrow_and_update().clone();
+            self.apps.mark_unchanged();
+            self.trouble = None;
+            if let Err(error) = self.write_orders().await {
+                self.fail("keep its orders", &error);
+            }
+            let act = self.act();
+            // The start of a process is a large future; most turns need none of it.
+            Box::pin(act).await;
+            if self.orders.forget && self.running.is_none() && self.forget().await {
+                return;
+            }
+            self.report().await;
+            if !self.wait().await {
+                return;
+            }
+        }
+    }
+
+    /// Finds out what became of the newest incarnation while no host was there.
+    async fn take_over(&mut self) {
+        if self.incarnation == 0 || self.progress.accounted >= self.incarnation {
+            return;
+        }
+        let dir = self.dir.incarnation(self.incarnation);
+        self.cgroup = self.context.limiter.existing(&self.id.to_string());
+        loop {
+            match link::inspect(&dir).await {
+                Ok(Adoption::Running { state }) => {
+                    tracing::info!(replica = %self.id, pid = state.child_pid, "replica taken over");
+                    return self.attach(state);
+                }
+                Ok(Adoption::Exited(record)) => {
+                    let started = self.recorded_start(&dir);
+                    return self.ended(End::Recorded(Box::new(record)), started).await;
+                }
+                Ok(Adoption::Lost { state }) => match link::kill_leftovers(&dir).await {
+                    Ok(_) => return self.ended(End::Unrecorded, Some(observe::started(&state))).await,
+                    Err(error) => self.fail("clear away what its shim left", &error),
+                },
+                Ok(Adoption::NeverStarted) => {
+                    self.progress.accounted = self.incarnation;
+                    return;
+                }
+                Err(error) => self.fail("judge its last process", &error),
+            }
+            self.report().await;
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+    }
+
+    fn recorded_start(&self, dir: &std::path::Path) -> Option<Timestamp> {
+        // Without it, how long the process ran is unknown, and nothing is forgiven.
+        let state = StateRecord::load(dir).ok().flatten()?;
+        Some(observe::started(&state))
+    }
+
+    fn attach(&mut self, state: StateRecord) {
+        let dir = self.dir.incarnation(self.incarnation);
+        let link = Link::follow(dir, self.incarnation, self.tip.clone());
+        let port = self.probe_port();
+        let probe = self.orders.assignment.spec.probe.clone();
+        self.running = Some(Running {
+            link,
+            state,
+            probe: probe.zip(port).map(|(probe, port)| Probe::start(probe, port)),
+            stopping: None,
+        });
+        self.usage = Usage::default();
+        self.usage_due = Instant::now();
+    }
+
+    /// The port that the running incarnation was given.
+    fn probe_port(&self) -> Option<u16> {
+        let dir = self.dir.incarnation(self.incarnation);
+        // The spec was written by this host's hand; without it there is nothing to ask.
+        let spec = parallax_shim::spec::ShimSpec::load(&dir).ok().flatten()?;
+        spec.env.get("PORT")?.parse().ok()
+    }
+
+    /// Does what [`reconcile`] says, until it only reports.
+    async fn act(&mut self) {
+        loop {
+            let actions = reconcile(self.wanted(), &self.actual(), now());
+            let mut started = false;
+            for action in actions {
+                match action {
+                    Action::Report(say) => self.say = Some(say),
+                    Action::Stop { grace } => self.stop(grace).await,
+                    Action::Release => self.release().await,
+                    Action::Start => {
+                        started = true;
+                        self.start().await;
+                    }
+                }
+            }
+            if !started {
+                return;
+            }
+        }
+    }
+
+    fn wanted(&self) -> Wanted {
+        let own = Duration::from_millis(self.orders.assignment.stop_grace_ms);
+        let stops = self.orders.host_stops;
+        Wanted {
+            run: self.orders.assignment.run && stops.is_none(),
+            grace: stops.map_or(own, |left| own.min(left)),
+            may_start: self.orders.confirmed || !self.was_stopped_on_purpose(),
+        }
+    }
+
+    fn was_stopped_on_purpose(&self) -> bool {
+        self.progress.last.as_ref().is_some_and(|last| last.on_purpose)
+    }
+
+    fn actual(&self) -> Actual {
+        let process = match &self.running {
+            None => Process::None,
+            Some(Running { stopping: None, .. }) => Process::Alive,
+            Some(_) => Process::Stopping,
+        };
+        let last = self.progress.last.as_ref();
+        Actual {
+            process,
+            prepared: self.app().is_some(),
+            refused: self.orders.refusal.is_some(),
+            crashes: self.progress.crashes,
+            ended_at: last.map(|last| last.at),
+            end_recorded: last.is_none_or(|last| last.recorded),
+        }
+    }
+
+    fn app(&self) -> Option<Arc<App>> {
+        self.apps.borrow().get(&self.orders.assignment.build).cloned()
+    }
+
+    async fn start(&mut self) {
+        let app = self.app().expect("reconcile starts only what is prepared");
+        if self.incarnation > 0 {
+            self.progress.restarts = self.progress.restarts.saturating_add(1);
+        }
+        self.incarnation += 1;
+        self.say = None;
+        self.report().await;
+        let (context, assignment) = (self.context.clone(), self.orders.assignment.clone());
+        let (incarnation, progress, dir) = (self.incarnation, self.progress.clone(), self.dir.clone());
+        let ready = blocking(move || {
+            files::make_folders(&dir)?;
+            durable::write_json(&dir.progress(), &progress)?;
+            launch::prepare(&context, &assignment, &app, incarnation)
+        })
+        .await;
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(error) => {
+                let reason = if error.is_storage_full() {
+                    Reason::StorageFull
+                } else {
+                    Reason::StartFailed
+                };
+                return self.start_failed(reason, chain(&error)).await;
+            }
+        };
+        self.cgroup = ready.cgroup;
+        match link::launch(&self.context.shim_program, &ready.dir).await {
+            Ok(Launched::Running(state)) => self.attach(state),
+            Ok(Launched::Ended(record)) => {
+                let started = self.recorded_start(&ready.dir);
+                self.ended(End::Recorded(record), started).await;
+            }
+            Err(error) => self.start_failed(Reason::StartFailed, chain(&error)).await,
+        }
+    }
+
+    async fn start_failed(&mut self, reason: Reason, words: String) {
+        tracing::warn!(replica = %self.id, %reason, words, "replica not started");
+        self.progress =
+            account::account_failed_start(&self.progress, self.incarnation, reason, words, now());
+        self.release().await;
+        self.write_progress().await;
+    }
+
+    async fn ended(&mut self, end: End, started: Option<Timestamp>) {
+        self.running = None;
+        self.usage = Usage::default();
+        let wanted = self.orders.assignment.run && self.orders.host_stops.is_none();
+        self.progress =
+            account::account(&self.progress, self.incarnation, &end, wanted, started, now());
+        // The next incarnation gets a cgroup of its own, so that counters begin at zero.
+        self.release().await;
+        self.write_progress().await;
+    }
+
+    async fn write_progress(&mut self) {
+        let (path, progress) = (self.dir.progress(), self.progress.clone());
+        let written = blocking(move || Ok(durable::write_json(&path, &progress)?)).await;
+        if let Err(error) = written {
+            // The records of the shim are still there: the next host accounts for them again.
+            self.fail("keep its record", &error);
+        }
+    }
+
+    async fn stop(&mut self, grace: Duration) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        let before = running.stopping.and_then(|stopping| stopping.unheard);
+        let (due, unheard) = match running.link.stop(grace).await {
+            Ok(()) => (grace + STUCK_AFTER, None),
+            Err(error) => {
+                // Most often it has just ended, which its follower is about to say.
+                tracing::debug!(replica = %self.id, error = chain(&error), "shim not reached");
+                (TRY_AGAIN, Some(before.unwrap_or(0) + 1))
+            }
+        };
+        running.stopping = Some(Stopping {
+            due: Instant::now() + due,
+            grace,
+            unheard,
+        });
+    }
+
+    /// Goes on with a stop that is due to have ended: asks again a shim that did not hear, and
+    /// kills one that does not answer; what it leaves is then found and killed.
+    async fn press(&mut self, stopping: Stopping) {
+        if stopping.unheard.is_some_and(|times| times < ASK_TO_STOP) {
+            return self.stop(stopping.grace).await;
+        }
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        if running.link.kill().await.is_err() {
+            tracing::warn!(replica = %self.id, "shim does not answer; killing it");
+            if let Err(error) = link::kill_shim(running.link.dir()).await {
+                tracing::warn!(replica = %self.id, error = chain(&error), "shim not killed");
+            }
+        }
+        running.stopping = Some(Stopping {
+            due: Instant::now() + STUCK_AFTER,
+            ..stopping
+        });
+    }
+
+    async fn release(&mut self) {
+        let Some(cgroup) = self.cgroup.take() else {
+            return;
+        };
+        let removed = blocking(move || {
+            limits::remove(&cgroup);
+            Ok(())
+        });
+        if let Err(error) = removed.await {
+            self.fail("give its cgroup back", &error);
+        }
+    }
+
+    /// Keeps what the host needs to go on without the server, and what the agent reads.
+    async fn write_orders(&mut self) -> Result<(), HostError> {
+        let orders = &self.orders;
+        let assignment = (self.written.assignment.as_ref() != Some(&orders.assignment))
+            .then(|| orders.assignment.clone());
+        let token = orders.token.clone().filter(|token| self.written.token.as_ref() != Some(token));
+        let ca = orders.ca_pem.clone().filter(|pem| self.written.ca_pem.as_ref() != Some(pem));
+        if (assignment.is_none() && token.is_none() && ca.is_none()) || orders.forget {
+            return Ok(());
+        }
+        let dir = self.dir.clone();
+        blocking(move || {
+            files::make_folders(&dir)?;
+            if let Some(ca) = ca {
+                files::write_ca(&dir, &ca)?;
+            }
+            if let Some(token) = token {
+                files::write_token(&dir, &token)?;
+            }
+            if let Some(assignment) = assignment {
+                durable::write_json(&dir.desired(), &assignment)?;
+            }
+            Ok(())
+        })
+        .await?;
+        self.written = Written {
+            assignment: Some(self.orders.assignment.clone()),
+            token: self.orders.token.clone().or(self.written.token.take()),
+            ca_pem: self.orders.ca_pem.clone().or(self.written.ca_pem.take()),
+        };
+        Ok(())
+    }
+
+    /// Removes everything; false when that has to be tried again.
+    async fn forget(&mut self) -> bool {
+        self.release().await;
+        let dir = self.dir.clone();
+        match blocking(move || crate::layout::remove_tree(dir.path())).await {
+            Ok(()) => {
+                // The hub is gone only when the host is.
+                let _ = self.context.events.send(Event::Gone(self.id)).await;
+                true
+            }
+            Err(error) => {
+                self.fail("remove its files", &error);
+                false
+            }
+        }
+    }
+
+    fn fail(&mut self, what: &str, error: &HostError) {
+        let reason = if error.is_storage_full() {
+            Reason::StorageFull
+        } else {
+            Reason::StartFailed
+        };
+        let words = format!("the host cannot {what}: {}", chain(error));
+        tracing::warn!(replica = %self.id, words, "replica in trouble; trying again");
+        self.trouble = Some((reason, words));
+    }
+
+    /// Tells the hub what is so, if that has changed.
+    async fn report(&mut self) {
+        let observed = observe::observe(self);
+        if self.reported.as_ref() == Some(&observed) {
+            return;
+        }
+        self.reported = Some(observed.clone());
+        // The hub is gone only when the host is.
+        let _ = self.context.events.send(Event::Observed(Box::new(observed))).await;
+    }
+
+    /// Waits until there is something to do; false when the host is gone.
+    async fn wait(&mut self) -> bool {
+        let wake = self.wake_at();
+        let sampling = self.running.is_some().then_some(self.usage_due);
+        tokio::select! {
+            changed = self.incoming.changed() => return changed.is_ok(),
+            changed = self.apps.changed() => return changed.is_ok(),
+            end = ended_or_probed(&mut self.running) => if let Some(end) = end {
+                let started = self.running.as_ref().map(|running| observe::started(&running.state));
+                self.ended(end, started).await;
+            }
+            () = sleep_until(wake) => {
+                if let Some(stopping) = self.overdue() {
+                    self.press(stopping).await;
+                }
+            }
+            () = sleep_until(sampling) => self.sample().await,
+        }
+        true
+    }
+
+    fn overdue(&self) -> Option<Stopping> {
+        let stopping = self.running.as_ref()?.stopping?;
+        (Instant::now() >= stopping.due).then_some(stopping)
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let retry = self.trouble.is_some().then(|| Instant::now() + TRY_AGAIN);
+        let stuck = self.running.as_ref().and_then(|running| Some(running.stopping?.due));
+        let backoff = match self.say {
+            Some(Say::Backoff { until }) => Some(Instant::now() + until.since(now())),
+            _ => None,
+        };
+        [retry, stuck, backoff].into_iter().flatten().min()
+    }
+
+    async fn sample(&mut self) {
+        self.usage_due = Instant::now() + self.context.usage_interval;
+        let Some(running) = &self.running else {
+            return;
+        };
+        let (cgroup, state) = (self.cgroup.clone(), running.state.clone());
+        if let Ok(usage) = blocking(move || Ok(usage::sample(cgroup.as_ref(), &state))).await {
+            self.usage = usage;
+        }
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(super) fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    pub(super) fn say(&self) -> Option<Say> {
+        self.say
+    }
+
+    pub(super) fn trouble(&self) -> Option<&(Reason, String)> {
+        self.trouble.as_ref()
+    }
+}
+
+/// The end of the process, or `None` when the probe has something new to say.
+async fn ended_or_probed(running: &mut Option<Running>) -> Option<End> {
+    let Some(running) = running else {
+        return std::future::pending().await;
+    };
+    match &mut running.probe {
+        None => Some(running.link.ended().await),
+        Some(probe) => tokio::select! {
+            end = running.link.ended() => Some(end),
+            () = probe.changed() => None,
+        },
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
