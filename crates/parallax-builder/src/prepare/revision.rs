@@ -166,3 +166,6 @@ fn disk(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RevisionEr
     let path = path.to_owned();
     move |source| RevisionError::Disk { what, path, source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -182,3 +182,6 @@ fn base_of_virtual_env(path: &Path) -> Option<PathBuf> {
     })?;
     Some(prefix_of(&home.join("python")))
 }
+
+#[cfg(test)]
+mod tests;
