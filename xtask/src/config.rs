@@ -19,6 +19,8 @@ pub struct Config {
     pub home: Option<PathBuf>,
     /// Where programs are looked for.
     pub path: OsString,
+    /// Options that every Node.js process gets.
+    pub node_options: OsString,
     /// Never call the system's package manager.
     pub no_install: bool,
 }
@@ -33,6 +35,7 @@ impl Config {
             xdg_cache_home: read("XDG_CACHE_HOME").map(PathBuf::from),
             home: read("HOME").map(PathBuf::from),
             path: read("PATH").unwrap_or_default(),
+            node_options: read("NODE_OPTIONS").unwrap_or_default(),
             no_install: read("PARALLAX_NO_INSTALL").is_some(),
         }
     }

@@ -156,7 +156,8 @@ fn replace(staged: &Path, place: &Path) -> Result<()> {
     fs::rename(&fresh, place).with_context(|| format!("renaming to {}", place.display()))
 }
 
-fn remove_tree(dir: &Path) -> Result<()> {
+/// Removes a folder that may not be there.
+pub fn remove_tree(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).context(format!("removing {}", dir.display()))

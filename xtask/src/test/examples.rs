@@ -64,10 +64,12 @@ fn copy_of(cache: &Cache, example: &vendor::Example) -> Result<PathBuf> {
     let sdk = vendor::package_hash(&example.dir.join(vendor::PLACE))?;
     fs::create_dir_all(cache.path("examples")).context("creating a cache folder")?;
     cache.once(&format!("examples/{}-{own}-{sdk}", example.name), |copy| {
-        vendor::copy_tree(
-            &example.dir,
-            copy,
-            &["node_modules", "__pycache__", ".venv"],
-        )
+        let made = ["node_modules", "__pycache__", ".venv"];
+        vendor::copy_tree(&example.dir, copy, &made)?;
+        // What was built in the checkout; the SDK's own `dist` stays.
+        for made in ["dist", "build"] {
+            vendor::remove_tree(&copy.join(made))?;
+        }
+        Ok(())
     })
 }

@@ -32,9 +32,20 @@ impl NodeReader {
             && let Some((name, reason)) = rest.split_once("# SKIP")
         {
             self.skip(&title(name), reason);
+        } else if let Some(rest) = text.strip_prefix("✖ ") {
+            self.spec_failure(rest);
         } else if let Some(rest) = text.strip_prefix("﹣ ") {
             let (name, reason) = rest.split_once(" # ").unwrap_or((rest, ""));
             self.skip(name, reason.trim_start_matches("SKIP"));
+        }
+    }
+
+    /// `name (1.5ms)`; the closing list names each failure once more, under a heading.
+    fn spec_failure(&mut self, rest: &str) {
+        let name = rest.rsplit_once(" (").map_or(rest, |(name, _)| name);
+        let is_known = self.counts.failures.iter().any(|known| known == name);
+        if name != "failing tests:" && !is_known {
+            self.counts.failures.push(name.to_owned());
         }
     }
 
@@ -156,11 +167,12 @@ mod tests {
     #[test]
     fn both_forms_of_node_are_understood() {
         let tap = "ok 1 - adds\nnot ok 2 - divides\nok 3 - later # SKIP no server\n# tests 3\n# suites 0\n# pass 1\n# fail 1\n# cancelled 0\n# skipped 1\n# todo 0\n";
-        let spec = "✔ adds (1ms)\n✖ divides (1ms)\n﹣ later (0.1ms) # no server\nℹ tests 3\nℹ pass 1\nℹ fail 1\nℹ skipped 1\n";
+        let spec = "✔ adds (1ms)\n✖ divides (1ms)\n﹣ later (0.1ms) # no server\nℹ tests 3\nℹ pass 1\nℹ fail 1\nℹ skipped 1\n✖ failing tests:\n✖ divides (1ms)\n";
         for output in [tap, spec] {
             let counts = node(output);
             assert_eq!(counts.to_string(), "1 passed, 1 failed, 1 skipped");
             assert_eq!(counts.skipped[0].reason, "no server");
+            assert_eq!(counts.failures, ["divides"]);
         }
     }
 

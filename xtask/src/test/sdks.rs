@@ -146,7 +146,10 @@ pub fn test_typescript(workspace: &Workspace, cache: &Cache) -> Result<Counts> {
 pub fn node_tests(workspace: &Workspace, cache: &Cache, dir: &Path, name: &str) -> Result<Counts> {
     let mut reader = NodeReader::default();
     let mut test = npm(workspace, cache, dir);
-    test.args(["test", "--silent"]);
+    // Into a pipe, Node 20 would write TAP, which is long and hard to read.
+    let mut options = workspace.config.node_options.clone();
+    options.push(" --test-reporter=spec");
+    test.args(["test", "--silent"]).env("NODE_OPTIONS", options);
     let status = stream(&mut test, |line| reader.line(line))?;
     Ok(reader.finish(name, status.success()))
 }
