@@ -191,13 +191,27 @@ async def test_a_task_without_time_left_fails_with_deadline_exceeded(tmp_path: P
 async def test_a_limited_capability_queues_and_a_cancel_takes_it_from_the_queue(
     tmp_path: Path,
 ) -> None:
-    async with FakeServer(tmp_path) as server, staged(server, fixture(server)) as stage:
-        for number in range(3):
-            stage.peer.task(f"t{number}", "serial", {"ms": 5})
-        stage.peer.send(cancel=agents.Cancel(ref=ref("t2")))
-        assert (await stage.peer.skip_to("cancel_ack")).ref == ref("t2")
-        for _ in range(2):
-            assert value_of(await stage.peer.skip_to("result")) == {"overlapped": False}
+    async with FakeServer(tmp_path) as server:
+        agent = new_agent(server)
+        release = asyncio.Event()
+        started: list[str] = []
+
+        @agent.capability("one", max_concurrency=1)
+        async def one(value: Any, ctx: Context) -> list[str]:
+            started.append(ctx.task_id)
+            await release.wait()
+            return list(started)
+
+        async with staged(server, agent) as stage:
+            for number in range(3):
+                stage.peer.task(f"t{number}", "one")
+                await stage.peer.take("accepted")
+            stage.peer.send(cancel=agents.Cancel(ref=ref("t1")))
+            ack = await stage.peer.take("cancel_ack")
+            assert (ack.ref, ack.outcome) == (ref("t1"), STOPPED)
+            release.set()
+            assert value_of(await stage.peer.skip_to("result")) == ["t0"]
+            assert value_of(await stage.peer.take("result")) == ["t0", "t2"]
 
 
 async def test_partials_wait_for_the_window_and_count_without_holes(tmp_path: Path) -> None:

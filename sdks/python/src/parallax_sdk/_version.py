@@ -1,3 +1,3 @@
-"""The one place that names the version; pyproject.toml reads it from here."""
+"""The one place that names the version; the package is built with it."""
 
 __version__ = "0.1.0"

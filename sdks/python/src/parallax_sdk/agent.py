@@ -162,7 +162,7 @@ class Agent:
 
 #: For tasks that remain after serving, for example a handler's own, in seconds.
 #: `asyncio.run` would wait for them without an end.
-CLOSE_TIMEOUT_S = 1.0
+CLOSE_TIMEOUT_S = 0.2
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

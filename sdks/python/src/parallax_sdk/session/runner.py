@@ -168,6 +168,7 @@ class Runner:
             await asyncio.wait({hurry}, timeout=max(0.0, grace - reserve))
         finally:
             hurry.cancel()
+        self._stop_deadline = asyncio.get_running_loop().time() + reserve
         if self._worker.inflight:
             log.warning("cancelling %d tasks: the grace is over", self._worker.inflight)
             self._worker.stop_all(Stop.EXIT)
@@ -177,7 +178,10 @@ class Runner:
         """Cancels what still runs; a handler that ignores it ends with the process."""
         self._worker.stop_all(Stop.EXIT)
         stopped = asyncio.ensure_future(self._worker.until_stopped())
-        await asyncio.wait({stopped}, timeout=ABANDON_S)
+        # After a drain the handlers have had their time already.
+        left = self._stop_deadline - asyncio.get_running_loop().time()
+        patience = max(0.0, left) if self._stopping.is_set() else ABANDON_S
+        await asyncio.wait({stopped}, timeout=min(ABANDON_S, patience))
         stopped.cancel()
         if self._worker.inflight:
             log.warning("%d tasks ignored their cancellation", self._worker.inflight)
