@@ -23,6 +23,7 @@
 //! (deadlocks, serialization failures) is retried a bounded number of times.
 
 pub mod agents;
+mod blob_store;
 pub mod builds;
 mod dialect;
 mod error;
@@ -44,6 +45,7 @@ pub mod tenants;
 mod tx;
 mod value;
 
+pub use blob_store::{BlobDigest, BlobError, BlobStore, BlobWriter, MalformedDigest, Stored};
 pub use error::{Constraint, StoreError};
 pub use page::{Listed, Page};
 pub use store::{Config, Store, Work};
