@@ -10,6 +10,10 @@ use parallax_builder::{SourceTree, Toolchain, plan};
 use parallax_core::manifest::{self, AgentSpec};
 
 #[expect(clippy::print_stdout, reason = "this is a command for people")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an example is its own binary and has no config"
+)]
 fn main() {
     let mut arguments = std::env::args_os().skip(1);
     let folder = PathBuf::from(arguments.next().expect("usage: plan FOLDER [--run]"));
