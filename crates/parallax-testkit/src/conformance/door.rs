@@ -1,7 +1,9 @@
-//! TCP connections that a case can cut, as a failing network does.
+//! TCP connections that a case can cut or freeze, as failing networks do.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,14 +14,21 @@ use tonic::transport::server::Connected;
 /// A connection that ends without a word once its token is cancelled: no GOAWAY, no status.
 pub(super) struct Cuttable {
     inner: TcpStream,
-    token: CancellationToken,
+    scissors: Scissors,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Cuttable {
-    pub(super) fn new(inner: TcpStream, token: CancellationToken) -> Self {
-        let cut = Box::pin(token.clone().cancelled_owned());
-        Self { inner, token, cut }
+    pub(super) fn new(inner: TcpStream, cut: CancellationToken) -> Self {
+        let scissors = Scissors {
+            cut: cut.clone(),
+            frozen: Arc::default(),
+        };
+        Self {
+            inner,
+            scissors,
+            cut: Box::pin(cut.cancelled_owned()),
+        }
     }
 
     fn severed(&mut self, cx: &mut Context<'_>) -> bool {
@@ -27,15 +36,34 @@ impl Cuttable {
     }
 }
 
-/// What a request's extensions carry: the means to cut the connection that it came by.
+/// What a request's extensions carry: the means to break the connection that it came by.
 #[derive(Clone)]
-pub(super) struct Scissors(pub(super) CancellationToken);
+pub(super) struct Scissors {
+    cut: CancellationToken,
+    frozen: Arc<AtomicBool>,
+}
+
+impl Scissors {
+    /// Ends the connection.
+    pub(super) fn cut(&self) {
+        self.cut.cancel();
+    }
+
+    /// Lets nothing through any more, in either direction, and keeps the connection open.
+    pub(super) fn freeze(&self) {
+        self.frozen.store(true, Ordering::Relaxed);
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
+    }
+}
 
 impl Connected for Cuttable {
     type ConnectInfo = Scissors;
 
     fn connect_info(&self) -> Scissors {
-        Scissors(self.token.clone())
+        self.scissors.clone()
     }
 }
 
@@ -55,6 +83,9 @@ impl AsyncRead for Cuttable {
         if self.severed(cx) {
             return Poll::Ready(Err(cut_error()));
         }
+        if self.scissors.is_frozen() {
+            return Poll::Pending; // Woken by nothing but the cut.
+        }
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
@@ -67,6 +98,9 @@ impl AsyncWrite for Cuttable {
     ) -> Poll<io::Result<usize>> {
         if self.severed(cx) {
             return Poll::Ready(Err(cut_error()));
+        }
+        if self.scissors.is_frozen() {
+            return Poll::Pending;
         }
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }

@@ -246,3 +246,74 @@ fn copy(sdk: &Path, sources: &[PathBuf], home: &Path) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with a source, and with what tools leave behind.
+    fn sdk() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for (path, content) in [
+            ("src/b.ts", "b"),
+            ("package.json", "{}"),
+            ("node_modules/x/index.js", "x"),
+            ("src/__pycache__/a.pyc", "x"),
+            ("sdk.egg-info/PKG-INFO", "x"),
+        ] {
+            let path = dir.path().join(path);
+            let folder = path.parent().expect("a file has a folder");
+            fs::create_dir_all(folder).expect("a new folder");
+            fs::write(path, content).expect("a new file");
+        }
+        dir
+    }
+
+    #[test]
+    fn only_sources_are_copied() {
+        let (sdk, home) = (sdk(), tempfile::tempdir().expect("a temporary directory"));
+        let sources = sources_of(sdk.path()).expect("a readable folder");
+        assert_eq!(
+            sources,
+            [PathBuf::from("package.json"), PathBuf::from("src/b.ts")]
+        );
+        copy(sdk.path(), &sources, home.path()).expect("a writable folder");
+        assert_eq!(sources_of(home.path()).expect("the copy"), sources);
+    }
+
+    #[test]
+    fn the_hash_follows_names_and_contents() {
+        let sdk = sdk();
+        let hash = || {
+            let sources = sources_of(sdk.path()).expect("a readable folder");
+            hash_of(sdk.path(), &sources).expect("readable files")
+        };
+        let first = hash();
+        assert_eq!(first, hash());
+        fs::write(sdk.path().join("src/b.ts"), "c").expect("a writable file");
+        let changed = hash();
+        assert_ne!(first, changed);
+        fs::rename(sdk.path().join("src/b.ts"), sdk.path().join("src/d.ts")).expect("a rename");
+        assert_ne!(changed, hash());
+    }
+
+    #[test]
+    fn a_failed_step_says_what_the_tool_said() {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let failed = step(
+            home.path(),
+            &["sh", "-c", "echo no such package >&2; exit 3"],
+        );
+        let message = failed.expect_err("exit code 3").to_string();
+        assert!(
+            message.contains("exit status: 3:\nno such package\n"),
+            "{message}"
+        );
+        let absent = step(home.path(), &["parallax-no-such-tool"]);
+        let message = absent.expect_err("no such program").to_string();
+        assert!(
+            message.contains("is parallax-no-such-tool installed?"),
+            "{message}"
+        );
+    }
+}

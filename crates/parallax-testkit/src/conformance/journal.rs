@@ -67,3 +67,24 @@ impl Journal {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_entries_are_cut_and_old_ones_counted() {
+        let journal = Journal::default();
+        journal.note("agent", &"ž".repeat(MAX_ENTRY_CHARS + 1));
+        assert!(journal.text().ends_with("ž…\n"));
+        for n in 0..=MAX_ENTRIES {
+            journal.note("agent", &n.to_string());
+        }
+        let text = journal.text();
+        assert!(
+            text.starts_with("(2 earlier entries were dropped)\n"),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), MAX_ENTRIES + 1);
+    }
+}

@@ -32,10 +32,7 @@ pub fn run(language: Language, case: impl AsyncFnOnce(&Lab) -> anyhow::Result<()
         Ok(command) => command,
         Err(error) => panic!("cannot prepare the {language} fixture: {error:#}"),
     };
-    let lab = Lab {
-        command,
-        journal: Journal::default(),
-    };
+    let lab = Lab::of(command);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -82,6 +79,21 @@ pub struct Stage {
 }
 
 impl Lab {
+    /// A lab for any program that speaks as the fixtures do.
+    #[must_use]
+    pub fn of(command: FixtureCommand) -> Self {
+        Self {
+            command,
+            journal: Journal::default(),
+        }
+    }
+
+    /// The account of the case so far.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
     /// Starts a server and the fixture.
     ///
     /// # Errors

@@ -12,10 +12,11 @@ use parallax_proto::v1::{
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+
 use tonic::{Status, Streaming};
 
 use super::breach::{Breach, check};
+use super::door::Scissors;
 use super::frames::Order;
 use super::journal::Journal;
 use super::ledger::Ledger;
@@ -107,7 +108,7 @@ impl Arrival {
     pub fn cut(self) {
         self.journal
             .note("server", "cuts the connection before its Welcome");
-        self.call.scissors.cancel();
+        self.call.scissors.cut();
     }
 
     /// As [`Arrival::welcome`], by a server that takes `delay` to answer: what happens to the
@@ -218,7 +219,7 @@ pub struct Link {
     pub(super) ledger: Ledger,
     up: Streaming<AgentUp>,
     down: mpsc::Sender<Result<AgentDown, Status>>,
-    scissors: CancellationToken,
+    scissors: Scissors,
     pub(super) mailbox: VecDeque<agent_up::Frame>,
     journal: Journal,
     epoch: u64,
@@ -380,7 +381,14 @@ impl Link {
     /// Cuts the TCP connection, as a failing network does.
     pub fn cut(self) {
         self.journal.note("server", "cuts the connection");
-        self.scissors.cancel();
+        self.scissors.cut();
+    }
+
+    /// Lets nothing through any more while the connection looks open: a network that swallows
+    /// packets, or a host that lost its power.
+    pub fn freeze(self) {
+        self.journal.note("server", "freezes the connection");
+        self.scissors.freeze();
     }
 
     async fn post(&self, frame: Result<AgentDown, Status>) -> anyhow::Result<()> {

@@ -83,7 +83,7 @@ pub(super) struct Call {
     pub(super) authorization: Option<String>,
     pub(super) up: Streaming<AgentUp>,
     pub(super) reply: oneshot::Sender<Result<DownStream, Status>>,
-    pub(super) scissors: CancellationToken,
+    pub(super) scissors: Scissors,
 }
 
 pub(super) type DownStream = Pin<Box<dyn Stream<Item = Result<AgentDown, Status>> + Send>>;
@@ -287,7 +287,7 @@ impl AgentService for Sessions {
                 let tls = extensions.get::<TlsConnectInfo<Scissors>>();
                 tls.map(TlsConnectInfo::get_ref)
             })
-            .map(|Scissors(token)| token.clone())
+            .cloned()
             .ok_or_else(|| Status::internal("the connection came by no door"))?;
         let authorization = authorization_of(request.metadata());
         let (reply, answer) = oneshot::channel();

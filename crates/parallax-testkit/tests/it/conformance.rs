@@ -95,7 +95,8 @@ macro_rules! every_case {
                 heartbeats_carry_the_epoch_of_their_session,
                 a_heartbeat_counts_what_is_in_flight,
                 a_ping_is_answered,
-                a_silent_server_is_left_after_two_ttl;
+                a_silent_server_is_left_after_two_ttl,
+                a_dead_network_is_left_after_two_ttl;
             reconnect:
                 a_running_task_survives_a_lost_connection,
                 a_result_of_the_outage_is_kept,
@@ -121,6 +122,7 @@ macro_rules! every_case {
                 a_task_that_crosses_the_drain_is_answered,
                 a_drain_survives_a_lost_connection,
                 sigterm_without_an_answer_ends_at_the_grace,
+                sigterm_without_a_server_ends_the_process_well,
                 removed_ends_the_process_well,
                 removed_lets_a_running_task_finish,
                 shutdown_is_obeyed_after_its_delay,

@@ -1,4 +1,5 @@
 //! The testkit's integration tests.
 
 mod conformance;
+mod harness;
 mod scripted_agent;

@@ -101,6 +101,24 @@ pub(super) async fn a_silent_server_is_left_after_two_ttl(lab: &Lab) -> anyhow::
     Ok(())
 }
 
+pub(super) async fn a_dead_network_is_left_after_two_ttl(lab: &Lab) -> anyhow::Result<()> {
+    let (mut stage, mut link) = lab
+        .connected_with(leased_for(Duration::from_millis(600)))
+        .await?;
+    let task = link.ask("ask", json!({})).await?;
+    link.accepted(&task).await?;
+    link.freeze();
+    stage.terms.ttl_ms = 30_000;
+    let mut link = stage.connect(&[Ruling::Keep(0)]).await?;
+    link.input(&task, &json!("still there")).await?;
+    check_eq(
+        "the value",
+        link.value_of(&task).await?,
+        json!({"answer": "still there"}),
+    )?;
+    Ok(())
+}
+
 fn leased_for(ttl: Duration) -> Setup {
     let mut setup = Setup::default();
     setup.terms.ttl_ms = u64::try_from(ttl.as_millis()).expect("a lease of seconds");
