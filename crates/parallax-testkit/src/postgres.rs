@@ -65,15 +65,26 @@ pub struct Database {
 /// When it has, and the server does not start.
 pub fn shared() -> Result<&'static Server, Missing> {
     static SERVER: OnceLock<Result<Server, Missing>> = OnceLock::new();
-    let server = SERVER.get_or_init(|| {
-        let programs = find_programs().ok_or(Missing)?;
-        Ok(Server::start(programs).expect("the machine's PostgreSQL starts"))
-    });
-    server.as_ref().map_err(Clone::clone)
+    SERVER
+        .get_or_init(Server::start)
+        .as_ref()
+        .map_err(Clone::clone)
 }
 
 impl Server {
-    fn start(programs: PathBuf) -> anyhow::Result<Self> {
+    /// Starts a server of the caller's own, for a test that changes what all databases share.
+    ///
+    /// # Errors
+    /// [`Missing`] when the machine has no PostgreSQL.
+    ///
+    /// # Panics
+    /// When it has, and the server does not start.
+    pub fn start() -> Result<Self, Missing> {
+        let programs = find_programs().ok_or(Missing)?;
+        Ok(Self::start_with(programs).expect("the machine's PostgreSQL starts"))
+    }
+
+    fn start_with(programs: PathBuf) -> anyhow::Result<Self> {
         // A socket's path has at most 107 bytes, so the folder's is kept short.
         let folder = tempfile::Builder::new().prefix("plx-pg-").tempdir()?.keep();
         if as_root() {

@@ -3,10 +3,12 @@
 mod guard;
 mod roles;
 
+use std::panic::AssertUnwindSafe;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use tokio::sync::watch;
@@ -114,7 +116,7 @@ impl Postgres {
         let mut attempt = 1;
         loop {
             let mut tx = self.begin_write(scope).await?;
-            let result = work(&mut tx, given).await;
+            let result = run_once(&mut work, &mut tx, given).await;
             let settled = tx.settle();
             let conflict = match (&settled, &result) {
                 (Err(error), _) if error.is_conflict() => error.clone(),
@@ -168,6 +170,18 @@ impl Postgres {
     }
 }
 
+/// A panic is an error of the call, as on SQLite, where it would otherwise end the writer.
+async fn run_once<S, T, E, F>(work: &mut F, tx: &mut Tx, given: &S) -> Result<T, E>
+where
+    E: From<StoreError>,
+    F: for<'t> FnMut(&'t mut Tx, &'t S) -> Work<'t, T, E>,
+{
+    let work = AssertUnwindSafe(async { work(tx, given).await });
+    work.catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(StoreError::Panicked.into()))
+}
+
 fn options(url: &str, config: &Config) -> Result<PgConnectOptions, StoreError> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|error| StoreError::setup_from("the PostgreSQL URL is malformed", error))?;
@@ -209,8 +223,13 @@ async fn migrate_as_owner(options: &PgConnectOptions) -> Result<(), StoreError> 
     let begin = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK_CLASS}, {MIGRATION_LOCK})");
     let migrated = migrate::postgres(pool.begin_with(AssertSqlSafe(begin)).await?).await;
     pool.close().await;
+    migrated?;
+    // A pool would try again for as long as it may, and then say only that it timed out.
+    for role in [roles::APP, roles::SYSTEM] {
+        roles::assume(&mut connection, role).await?;
+    }
     connection.close().await?;
-    migrated
+    Ok(())
 }
 
 /// Passes notices on until the store is closed.

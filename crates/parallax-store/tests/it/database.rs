@@ -1,30 +1,32 @@
 //! A database for a test, of either kind.
 
+use std::path::PathBuf;
+
 use parallax_core::id::TenantId;
 use parallax_store::{Config, Store, StoreError, tenants};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Row};
 use tempfile::TempDir;
 
 use crate::samples;
 
 /// Makes a test for each kind of database from one async function of a [`Database`].
 macro_rules! on_both {
-    ($($(#[$attribute:meta])* async fn $name:ident($database:ident: Database) $body:block)*) => {$(
-        $(#[$attribute])*
-        mod $name {
-            #[allow(unused_imports, reason = "not every test needs what its module imports")]
-            use super::*;
+    ($(async fn $name:ident($database:ident: Database) $body:block)*) => {$(
+        async fn $name($database: crate::database::Database) $body
 
-            async fn test($database: crate::database::Database) $body
+        mod $name {
+            use crate::database::Database;
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn on_sqlite() {
-                test(crate::database::Database::sqlite()).await;
+                super::$name(Database::sqlite()).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn on_postgres() {
-                match crate::database::Database::postgres() {
-                    Ok(database) => test(database).await,
+                match Database::postgres() {
+                    Ok(database) => super::$name(database).await,
                     Err(missing) => parallax_testkit::skip!("{missing}"),
                 }
             }
@@ -64,8 +66,42 @@ impl Database {
         })
     }
 
-    pub(crate) fn is_postgres(&self) -> bool {
-        self.postgres.is_some()
+    /// Runs SQL beside the store; returns what it answers, a line for each row and `|` between
+    /// its columns, NULL as nothing. PostgreSQL: as the superuser.
+    pub(crate) async fn sql(&self, sql: &str) -> String {
+        if let Some(database) = &self.postgres {
+            let server = parallax_testkit::postgres::shared().expect("it has the database");
+            return server
+                .sql(&database.name, sql)
+                .expect("the statement is right");
+        }
+        let mut connection = self.sqlite_connection().await;
+        let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+            .fetch_all(&mut connection)
+            .await
+            .expect("the statement is right");
+        connection.close().await.expect("it closes");
+        let line = |row: &sqlx::sqlite::SqliteRow| {
+            let columns = (0..row.len()).map(|i| {
+                let text = row.try_get_unchecked::<Option<String>, _>(i).expect("text");
+                text.unwrap_or_default()
+            });
+            columns.collect::<Vec<_>>().join("|") + "\n"
+        };
+        rows.iter().map(line).collect()
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder
+            .as_ref()
+            .expect("SQLite has a folder")
+            .path()
+            .join("test.db")
+    }
+
+    pub(crate) async fn sqlite_connection(&self) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(self.path());
+        options.connect().await.expect("the file is a database")
     }
 
     pub(crate) async fn open(&self) -> Store {

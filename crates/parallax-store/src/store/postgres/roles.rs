@@ -70,7 +70,7 @@ pub(super) async fn assume(
     connection: &mut PgConnection,
     role: &'static str,
 ) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(AssertSqlSafe(format!("SET ROLE {role}")))
+    sqlx::raw_sql(AssertSqlSafe(format!("RESET ROLE; SET ROLE {role}")))
         .execute(&mut *connection)
         .await?;
     let row = sqlx::query(
