@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::id::{HostId, TenantId};
+use crate::manifest::IsolationTier;
 use crate::name::Name;
 use crate::quantity::{CpuMillis, MemoryBytes};
 use crate::time::Timestamp;
@@ -64,72 +65,22 @@ impl IsolationMeans {
     }
 }
 
-/// How strong an isolation an agent demands.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Default,
-    serde::Serialize,
-    serde::Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum IsolationTier {
-    /// A process of its own, without sight of other agents' files and processes.
-    #[default]
-    Process,
-    /// A container with its own namespaces.
-    Runc,
-    /// A container behind a user-space kernel.
-    Gvisor,
-}
-
-impl IsolationTier {
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Runc => "runc",
-            Self::Gvisor => "gvisor",
-        }
-    }
-}
-
-impl fmt::Display for IsolationTier {
+impl fmt::Display for IsolationMeans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-macro_rules! from_str {
-    ($type:ident, $error:ident, $message:literal, [$($variant:ident),*]) => {
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-        #[error($message)]
-        pub struct $error;
+/// The text names no means of isolation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("isolation means are landlock, bubblewrap, uid, none")]
+pub struct UnknownMeans;
 
-        impl FromStr for $type {
-            type Err = $error;
+impl FromStr for IsolationMeans {
+    type Err = UnknownMeans;
 
-            fn from_str(text: &str) -> Result<Self, $error> {
-                [$(Self::$variant),*].into_iter().find(|v| v.as_str() == text).ok_or($error)
-            }
-        }
-    };
+    fn from_str(text: &str) -> Result<Self, UnknownMeans> {
+        let all = [Self::Landlock, Self::Bubblewrap, Self::Uid, Self::None];
+        all.into_iter().find(|means| means.as_str() == text).ok_or(UnknownMeans)
+    }
 }
-
-from_str!(
-    IsolationMeans,
-    UnknownMeans,
-    "isolation means are landlock, bubblewrap, uid, none",
-    [Landlock, Bubblewrap, Uid, None]
-);
-from_str!(
-    IsolationTier,
-    UnknownTier,
-    "isolation tiers are process, runc, gvisor",
-    [Process, Runc, Gvisor]
-);

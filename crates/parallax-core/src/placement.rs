@@ -1,8 +1,8 @@
 //! Which host gets a replica.
 
-use crate::host::{Host, IsolationMeans, IsolationTier};
+use crate::host::{Host, IsolationMeans};
 use crate::id::HostId;
-use crate::manifest::Resources;
+use crate::manifest::{IsolationTier, Resources};
 
 /// A host as the scheduler sees it.
 #[derive(Debug, Clone, Copy)]

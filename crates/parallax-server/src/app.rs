@@ -1,0 +1,126 @@
+//! The use cases, one file per resource. Transports call these and nothing below.
+
+pub mod agents;
+pub mod blobs;
+pub mod deploy;
+pub mod durable;
+pub mod events;
+pub mod hosts;
+pub mod invoke;
+pub mod keys;
+pub mod logs;
+pub mod registry;
+pub mod sessions;
+pub mod tasks;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parallax_core::id::{AgentId, TenantId};
+use parallax_store::{BlobStore, Store};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Authenticator;
+use crate::clock::Clock;
+use crate::dispatch::{Directory, DurableEvent};
+use crate::hosts::Hosts;
+use crate::jobs::reconcile::Dirty;
+
+/// Handshakes of agents that may be under way at once; the rest are told to come back shortly.
+const HANDSHAKES_AT_ONCE: usize = 256;
+
+/// Before something that is still busy is looked at again.
+const LATER: Duration = Duration::from_millis(200);
+
+/// Times and sizes that a deployment may want to change.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How long an agent may be silent before its tasks count as lost.
+    pub lease_ttl: Duration,
+    /// Time for an attached call that names no deadline.
+    pub default_deadline: Duration,
+    /// The longest deadline that a caller may ask for.
+    pub max_deadline: Duration,
+    /// How long an agent may take to stop cancelled work before the cancel counts as unresolved.
+    pub cancel_grace: Duration,
+    /// Validity of a hosted agent's credential; renewed at half of it.
+    pub replica_credential_ttl: Duration,
+    /// Largest source archive, compressed.
+    pub max_source_bytes: u64,
+    /// How long a build may take.
+    pub build_deadline: Duration,
+    /// Dead replicas of an agent whose logs are kept.
+    pub dead_replicas_kept: usize,
+    /// How long ended tasks and events are kept.
+    pub history: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            lease_ttl: Duration::from_secs(15),
+            default_deadline: Duration::from_secs(60),
+            max_deadline: Duration::from_secs(24 * 3600),
+            cancel_grace: Duration::from_secs(10),
+            replica_credential_ttl: Duration::from_secs(3600),
+            max_source_bytes: 256 * 1024 * 1024,
+            build_deadline: Duration::from_secs(20 * 60),
+            dead_replicas_kept: 5,
+            history: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
+/// Where hosted agents find this server.
+#[derive(Debug, Clone, Default)]
+pub struct AgentEndpoint {
+    pub url: String,
+    /// PEM of the certificates to trust; empty where the system's do.
+    pub ca_pem: Vec<u8>,
+}
+
+/// The control plane's state. Everything durable is in `store`; the rest can be lost.
+pub struct App {
+    pub store: Store,
+    pub blobs: BlobStore,
+    pub directory: Directory,
+    pub hosts: Hosts,
+    pub auth: Authenticator,
+    pub clock: Clock,
+    pub limits: Limits,
+    pub endpoint: AgentEndpoint,
+    pub data_dir: PathBuf,
+    /// Agents whose plan must be looked at again.
+    pub dirty: Dirty,
+    /// News of durable tasks' attempts; `jobs::durable` reads them.
+    pub durable: mpsc::UnboundedSender<DurableEvent>,
+    /// Wakes the dispatcher of durable tasks.
+    pub queue: Arc<tokio::sync::Notify>,
+    pub handshakes: Arc<Semaphore>,
+    /// Every task that the server started; awaited at shutdown.
+    pub tasks: TaskTracker,
+    pub shutdown: CancellationToken,
+    /// The app itself, for what it starts.
+    pub weak: Weak<App>,
+}
+
+impl App {
+    /// Has an agent looked at again in a moment.
+    pub fn wake_later(&self, tenant: TenantId, agent: AgentId) {
+        let Some(app) = self.weak.upgrade() else { return };
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(LATER) => app.dirty.mark(tenant, agent),
+                () = app.shutdown.cancelled() => {}
+            }
+        });
+    }
+
+    /// The semaphore that bounds handshakes.
+    pub fn handshakes() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(HANDSHAKES_AT_ONCE))
+    }
+}

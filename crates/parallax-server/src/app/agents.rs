@@ -1,0 +1,270 @@
+//! Hosted agents: reading, scaling, redeploying, deleting.
+
+use std::time::Duration;
+
+use parallax_core::agent::{Agent, Deletion, MAX_REPLICAS, ManagedBy, Revision};
+use parallax_core::build::Build;
+use parallax_core::error::{Code, Error, Result};
+use parallax_core::id::{AgentId, RevisionId, TenantId};
+use parallax_core::key::{Principal, Scope};
+use parallax_core::name::Name;
+use parallax_core::replica::Replica;
+use parallax_core::status::Phase;
+use parallax_store::{Listed, Page, Tx, agents, builds, events, replicas, revisions};
+
+use super::App;
+use super::events::agent_event;
+use crate::auth::require;
+use crate::clock::random;
+use crate::hosts::Usage;
+
+/// Builds of an agent that its status looks back on.
+const BUILDS_SHOWN: u32 = 10;
+
+/// An agent with what its status is made of.
+#[derive(Debug)]
+pub struct AgentDetail {
+    pub agent: Agent,
+    pub revision: Option<Revision>,
+    pub replicas: Vec<ReplicaDetail>,
+    pub builds: Vec<Build>,
+}
+
+/// A replica with what is only known live.
+#[derive(Debug)]
+pub struct ReplicaDetail {
+    pub replica: Replica,
+    /// Whether its agent is connected now.
+    pub registered: bool,
+    /// Whether its host is; what is shown is what it last said.
+    pub host_connected: bool,
+    pub usage: Option<Usage>,
+    /// Tasks it was given since this server started.
+    pub requests: u64,
+    pub in_flight: u32,
+}
+
+/// What a change leaves to be said in the log.
+struct Change {
+    kind: &'static str,
+    message: String,
+}
+
+impl App {
+    /// Agents by name.
+    ///
+    /// # Errors
+    /// `forbidden` without `read`.
+    pub async fn list_agents(&self, principal: &Principal, phase: Option<Phase>, page: &Page) -> Result<Listed<Agent>> {
+        require(principal, Scope::Read)?;
+        let mut tx = self.store.read(principal.tenant).await?;
+        Ok(agents::list(&mut tx, phase, page).await?)
+    }
+
+    /// One agent, by id or name.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden` without `read`.
+    pub async fn agent(&self, principal: &Principal, agent: &str) -> Result<AgentDetail> {
+        require(principal, Scope::Read)?;
+        let mut tx = self.store.read(principal.tenant).await?;
+        let agent = find(&mut tx, agent).await?;
+        let revision = match agent.revision {
+            Some(id) => revisions::get(&mut tx, id).await?,
+            None => None,
+        };
+        let rows = replicas::list_for_agent(&mut tx, agent.id).await?;
+        let builds = builds::list_for_agent(&mut tx, agent.id, BUILDS_SHOWN).await?;
+        drop(tx);
+        let replicas = rows.into_iter().map(|replica| self.replica_detail(&agent.name, replica)).collect();
+        Ok(AgentDetail { agent, revision, replicas, builds })
+    }
+
+    fn replica_detail(&self, name: &Name, replica: Replica) -> ReplicaDetail {
+        let found = self.directory.replica(replica.tenant, name, replica.id);
+        let (in_flight, requests) = found.as_ref().map_or((0, 0), |(group, slot)| group.load(*slot));
+        ReplicaDetail {
+            registered: found.is_some(),
+            host_connected: self.hosts.is_connected(replica.host),
+            usage: self.hosts.usage(replica.id),
+            requests,
+            in_flight,
+            replica,
+        }
+    }
+
+    /// Revisions of an agent, newest first.
+    ///
+    /// # Errors
+    /// As [`Self::agent`].
+    pub async fn list_revisions(
+        &self,
+        principal: &Principal,
+        agent: &str,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Listed<Revision>> {
+        require(principal, Scope::Read)?;
+        let mut tx = self.store.read(principal.tenant).await?;
+        let agent = find(&mut tx, agent).await?;
+        Ok(revisions::list(&mut tx, agent.id, before, limit).await?)
+    }
+
+    /// Sets how many replicas are wanted.
+    ///
+    /// # Errors
+    /// `invalid_request` beyond [`MAX_REPLICAS`]; `conflict` while it is being deleted.
+    pub async fn scale_agent(&self, principal: &Principal, agent: &str, wanted: u32) -> Result<Agent> {
+        require(principal, Scope::Deploy)?;
+        if wanted > MAX_REPLICAS {
+            return Err(Error::invalid(format!("`replicas` may be at most {MAX_REPLICAS}")));
+        }
+        self.change_agent(principal, agent, move |agent, _| {
+            let message = format!("scaled from {} to {wanted}", agent.replicas);
+            agent.replicas = wanted;
+            Ok(Change { kind: "scaled", message })
+        })
+        .await
+    }
+
+    /// Makes a new revision of the same source and settings; replicas are replaced one by one.
+    ///
+    /// # Errors
+    /// `conflict` when nothing was deployed yet.
+    pub async fn redeploy_agent(&self, principal: &Principal, agent: &str) -> Result<Agent> {
+        require(principal, Scope::Deploy)?;
+        let (now, caller) = (self.clock.now(), principal.name.clone());
+        let id = RevisionId::new(now, random());
+        let given = (agent.to_owned(), caller);
+        let changed = self.store.write(principal.tenant, given, move |tx, (agent, caller)| {
+            Box::pin(async move {
+                let mut agent = find_own(tx, agent).await?;
+                let current = match agent.revision {
+                    Some(current) => revisions::get(tx, current).await?,
+                    None => None,
+                };
+                let Some(current) = current else {
+                    return Err(Error::new(Code::Conflict, "nothing was deployed yet; there is no source to redeploy"));
+                };
+                forget_failed_builds(tx, &current.build_key).await?;
+                let fresh = Revision { id, created_at: now, created_by: caller.clone(), ..current };
+                let number = revisions::insert(tx, &fresh).await?;
+                agent.revision = Some(id);
+                store_change(tx, &mut agent, now, &Change { kind: "redeployed", message: format!("revision {number} of the same source") }).await?;
+                Ok(agent)
+            })
+        });
+        let agent = changed.await?;
+        self.dirty.mark(agent.tenant, agent.id);
+        Ok(agent)
+    }
+
+    /// Begins a deletion: nothing new is sent to the agent, running tasks have `drain` to end,
+    /// then everything of it goes.
+    ///
+    /// # Errors
+    /// `not_found`, `managed_elsewhere`.
+    pub async fn delete_agent(&self, principal: &Principal, agent: &str, drain: Duration) -> Result<Agent> {
+        require(principal, Scope::Deploy)?;
+        let deletion = Deletion { asked_at: self.clock.now(), drain_until: self.clock.now().plus(drain) };
+        let deleting = self.edit_agent(principal, agent, move |agent, _| {
+            if agent.delete.is_none() {
+                agent.delete = Some(deletion);
+            }
+            Ok(Change { kind: "deleting", message: "deletion was asked for".to_owned() })
+        });
+        deleting.await
+    }
+
+    async fn change_agent(
+        &self,
+        principal: &Principal,
+        agent: &str,
+        change: impl Fn(&mut Agent, Option<&Revision>) -> Result<Change> + Send + Sync + 'static,
+    ) -> Result<Agent> {
+        self.edit_agent(principal, agent, move |agent, revision| {
+            if agent.delete.is_some() {
+                return Err(Error::new(Code::Conflict, format!("agent `{}` is being deleted", agent.name)));
+            }
+            change(agent, revision)
+        })
+        .await
+    }
+
+    async fn edit_agent(
+        &self,
+        principal: &Principal,
+        agent: &str,
+        change: impl Fn(&mut Agent, Option<&Revision>) -> Result<Change> + Send + Sync + 'static,
+    ) -> Result<Agent> {
+        let now = self.clock.now();
+        let change = std::sync::Arc::new(change);
+        let changed = self.store.write(principal.tenant, agent.to_owned(), move |tx, agent| {
+            let change = std::sync::Arc::clone(&change);
+            Box::pin(async move {
+                let mut agent = find_own(tx, agent).await?;
+                let revision = match agent.revision {
+                    Some(id) => revisions::get(tx, id).await?,
+                    None => None,
+                };
+                let said = change(&mut agent, revision.as_ref())?;
+                store_change(tx, &mut agent, now, &said).await?;
+                Ok::<_, Error>(agent)
+            })
+        });
+        let agent = changed.await?;
+        self.dirty.mark(agent.tenant, agent.id);
+        Ok(agent)
+    }
+}
+
+/// The agent of this id or name.
+pub(crate) async fn find(tx: &mut Tx, agent: &str) -> Result<Agent> {
+    let found = if agent.starts_with(AgentId::PREFIX) && agent.contains('_') {
+        agents::get(tx, agent.parse().map_err(|e| Error::invalid(format!("{e}")))?).await?
+    } else {
+        let name: Name = agent.parse().map_err(|e| Error::invalid(format!("{e}")))?;
+        agents::by_name(tx, &name).await?
+    };
+    found.ok_or_else(|| Error::not_found("agent", agent))
+}
+
+async fn find_own(tx: &mut Tx, agent: &str) -> Result<Agent> {
+    let agent = find(tx, agent).await?;
+    if agent.managed_by != ManagedBy::Api {
+        let message = format!("agent `{}` is managed by {}; change it there", agent.name, agent.managed_by);
+        return Err(Error::new(Code::ManagedElsewhere, message));
+    }
+    Ok(agent)
+}
+
+async fn store_change(tx: &mut Tx, agent: &mut Agent, now: parallax_core::time::Timestamp, said: &Change) -> Result<()> {
+    let expected = agent.generation;
+    agent.generation += 1;
+    agent.updated_at = now;
+    if !agents::update(tx, agent, expected).await? {
+        return Err(Error::new(Code::Conflict, "the agent was changed at the same moment; look at it and try again"));
+    }
+    let data = serde_json::json!({ "generation": agent.generation });
+    events::append(tx, &agent_event(now, agent.id, said.kind, &said.message, &data)).await?;
+    Ok(())
+}
+
+/// A build that failed is tried again when somebody deploys the same source anew.
+pub(crate) async fn forget_failed_builds(tx: &mut Tx, key: &str) -> Result<()> {
+    use parallax_core::build::BuildPhase;
+    for build in builds::list_for_key(tx, key).await? {
+        if matches!(build.phase, BuildPhase::Failed | BuildPhase::Cancelled) {
+            builds::delete(tx, build.id).await?;
+        }
+    }
+    Ok(())
+}
+
+impl App {
+    /// Where the tenant's own name of an agent leads, for other use cases.
+    pub(crate) async fn agent_of(&self, tenant: TenantId, agent: &str) -> Result<Agent> {
+        let mut tx = self.store.read(tenant).await?;
+        find(&mut tx, agent).await
+    }
+}

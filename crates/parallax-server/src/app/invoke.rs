@@ -1,0 +1,168 @@
+//! Attached calls: held in memory, cancelled when the caller goes away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parallax_core::error::{Code, Error, Result};
+use parallax_core::id::{TaskId, TenantId};
+use parallax_core::key::{Principal, Scope};
+use parallax_core::name::Name;
+use parallax_proto::v1;
+use parallax_store::agents;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::App;
+use crate::auth::require;
+use crate::clock::random;
+use crate::dispatch::{Call, CallContext, CallDeadline, Group, Outcome, Sink};
+
+/// Longest capability name that is looked at.
+const MAX_CAPABILITY: usize = 128;
+
+/// What a caller asks for.
+#[derive(Debug, Clone)]
+pub struct InvokeRequest {
+    /// The agent's name or id.
+    pub agent: String,
+    pub capability: String,
+    pub input: v1::Payload,
+    /// `None` or zero: the server's default.
+    pub deadline: Option<Duration>,
+    pub context: CallContext,
+}
+
+/// An attached call that is under way. Dropping it cancels the call.
+pub struct Attached {
+    pub task: TaskId,
+    reply: oneshot::Receiver<Outcome>,
+    guard: AbandonGuard,
+}
+
+struct AbandonGuard {
+    group: Arc<Group>,
+    task: TaskId,
+    grace: Duration,
+    done: bool,
+}
+
+impl Drop for AbandonGuard {
+    fn drop(&mut self) {
+        if !self.done {
+            self.group.abandon(self.task, self.grace, Instant::now());
+        }
+    }
+}
+
+impl Attached {
+    /// Waits for the outcome. There always is one: the deadline sees to that.
+    pub async fn outcome(mut self) -> Outcome {
+        let outcome = (&mut self.reply).await;
+        self.guard.done = true;
+        outcome.unwrap_or_else(|_| {
+            crate::dispatch::problem(&Error::new(Code::ShuttingDown, "the server stopped before the agent answered"))
+        })
+    }
+}
+
+impl App {
+    /// Begins an attached call.
+    ///
+    /// # Errors
+    /// `agent_unavailable`, `capability_unknown`, `resource_exhausted`, `not_found`, and what is
+    /// wrong with the request.
+    pub async fn invoke(&self, principal: &Principal, request: InvokeRequest) -> Result<Attached> {
+        require(principal, Scope::Invoke)?;
+        let name = self.callee(principal.tenant, &request.agent).await?;
+        let call = self.call(principal, name, request)?;
+        let (reply, outcome) = oneshot::channel();
+        let group = self.submit_attached(&call, Sink::Reply(reply)).await?;
+        let guard =
+            AbandonGuard { group, task: call.id, grace: self.limits.cancel_grace, done: false };
+        Ok(Attached { task: call.id, reply: outcome, guard })
+    }
+
+    /// Hands an attached call to its agent's group; the caller's sink gets the outcome.
+    ///
+    /// # Errors
+    /// As [`Self::invoke`]; the sink is dropped then.
+    pub async fn submit_attached(&self, call: &Arc<Call>, sink: Sink) -> Result<Arc<Group>> {
+        let refused = match self.directory.find(call.tenant, &call.agent) {
+            Some(group) => match group.submit(Arc::clone(call), 1, sink) {
+                Ok(()) => return Ok(group),
+                Err(refused) => refused.error,
+            },
+            None => Error::new(Code::AgentUnavailable, format!("no instance of agent `{}` is connected", call.agent)),
+        };
+        if refused.code == Code::AgentUnavailable {
+            return Err(self.explain_absence(call.tenant, &call.agent).await);
+        }
+        Err(refused)
+    }
+
+    /// Checks a request and makes the call that is shared by its attempts.
+    ///
+    /// # Errors
+    /// `invalid_request` and `too_large`.
+    pub fn call(&self, principal: &Principal, agent: Name, request: InvokeRequest) -> Result<Arc<Call>> {
+        if request.capability.is_empty() || request.capability.len() > MAX_CAPABILITY {
+            return Err(Error::invalid(format!("`capability` must have 1 to {MAX_CAPABILITY} bytes")));
+        }
+        crate::grpc::check_payload(Some(&request.input))?;
+        let asked = request.deadline.filter(|d| !d.is_zero()).unwrap_or(self.limits.default_deadline);
+        if asked > self.limits.max_deadline {
+            let most = self.limits.max_deadline.as_millis();
+            return Err(Error::invalid(format!("`deadline_ms` may be at most {most}")));
+        }
+        let now = self.clock.now();
+        let id = TaskId::new(now, random());
+        let context = CallContext { message_id: id.to_string(), caller: principal.name.clone(), ..request.context };
+        Ok(Arc::new(Call {
+            tenant: principal.tenant,
+            id,
+            agent,
+            capability: request.capability,
+            input: request.input,
+            idempotency_key: id.to_string(),
+            deadline: Some(CallDeadline { at: Instant::now() + asked, unix_ms: now.plus(asked).unix_millis() }),
+            context,
+        }))
+    }
+
+    /// The name behind an id or a name. A name needs no look-up: whether anyone answers to it is
+    /// seen when the call is sent.
+    ///
+    /// # Errors
+    /// `not_found` for an unknown id, `invalid_request` for what is neither.
+    pub async fn callee(&self, tenant: TenantId, agent: &str) -> Result<Name> {
+        if !agent.starts_with("agt_") {
+            return agent.parse().map_err(|e| Error::invalid(format!("`agent`: {e}")));
+        }
+        let id = agent.parse().map_err(|e| Error::invalid(format!("`agent`: {e}")))?;
+        let mut tx = self.store.read(tenant).await?;
+        let found = agents::get(&mut tx, id).await?;
+        Ok(found.ok_or_else(|| Error::not_found("agent", agent))?.name)
+    }
+
+    /// Says why nobody answers to a name: unknown, or hosted and not up, with its status.
+    async fn explain_absence(&self, tenant: TenantId, name: &Name) -> Error {
+        let looked_up = async {
+            let mut tx = self.store.read(tenant).await?;
+            agents::by_name(&mut tx, name).await
+        };
+        match looked_up.await {
+            Ok(Some(agent)) => {
+                let status = &agent.status;
+                let reason = status.reason.map_or_else(String::new, |r| format!(" ({r})"));
+                let message = if status.message.is_empty() { String::new() } else { format!(": {}", status.message) };
+                let text = format!("agent `{name}` has no connected instance; it is {}{reason}{message}", status.phase);
+                Error::new(Code::AgentUnavailable, text)
+            }
+            Ok(None) => Error::new(
+                Code::NotFound,
+                format!("no agent `{name}` in this tenant: none is deployed and none is connected under this name"),
+            ),
+            Err(error) => error.into(),
+        }
+    }
+}

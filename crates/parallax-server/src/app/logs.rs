@@ -1,0 +1,183 @@
+//! Logs of replicas and builds, read from the hosts that keep them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parallax_core::error::{Code, Error, Result};
+use parallax_core::id::{BuildId, HostId, ReplicaId, RequestId, TenantId};
+use parallax_core::key::{Principal, Scope};
+use parallax_proto::v1;
+use parallax_store::{builds, replicas, revisions};
+
+use super::App;
+use super::agents::find;
+use crate::auth::require;
+use crate::clock::random;
+use crate::hosts::{LogFrame, LogSubscription};
+
+/// What a reader wants of an agent's logs.
+#[derive(Debug, Clone, Default)]
+pub struct LogQuery {
+    pub follow: bool,
+    /// The last n records of each source instead of all.
+    pub tail: Option<u32>,
+    /// Only this replica.
+    pub replica: Option<ReplicaId>,
+    /// Only replicas of this revision.
+    pub revision: Option<u64>,
+    /// The log of the newest build instead.
+    pub build: bool,
+    /// Go on after these: one position for each source.
+    pub after: Vec<LogPosition>,
+}
+
+/// Where a reader is in the log of one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPosition {
+    pub source: String,
+    pub incarnation: u64,
+    pub seq: u64,
+}
+
+/// One record, or why there are none.
+#[derive(Debug)]
+pub enum LogItem {
+    Record(v1::LogRecord),
+    /// The source's host is away, or has lost the log: said, not left out.
+    Unavailable { source: String, message: String },
+}
+
+/// The logs of several sources, in the order in which they arrive.
+pub struct LogFeed {
+    app: Arc<App>,
+    open: Vec<(String, HostId, LogSubscription)>,
+    ready: VecDeque<LogItem>,
+}
+
+impl App {
+    /// Opens the logs of an agent.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden` without `read`.
+    pub async fn agent_logs(self: &Arc<Self>, principal: &Principal, agent: &str, query: &LogQuery) -> Result<LogFeed> {
+        require(principal, Scope::Read)?;
+        let sources = self.log_sources(principal.tenant, agent, query).await?;
+        let mut feed = LogFeed { app: Arc::clone(self), open: Vec::new(), ready: VecDeque::new() };
+        for (source, host) in sources {
+            feed.subscribe(principal.tenant, source, host, query);
+        }
+        Ok(feed)
+    }
+
+    async fn log_sources(&self, tenant: TenantId, agent: &str, query: &LogQuery) -> Result<Vec<(String, HostId)>> {
+        let mut tx = self.store.read(tenant).await?;
+        let agent = find(&mut tx, agent).await?;
+        if query.build {
+            let Some(revision) = agent.revision else { return Ok(Vec::new()) };
+            let Some(revision) = revisions::get(&mut tx, revision).await? else { return Ok(Vec::new()) };
+            let found = builds::list_for_key(&mut tx, &revision.build_key).await?;
+            return Ok(found.last().map(|build: &parallax_core::build::Build| source_of_build(build.id, build.host)).into_iter().collect());
+        }
+        let mut rows = replicas::list_for_agent(&mut tx, agent.id).await?;
+        rows.retain(|row| query.replica.is_none_or(|id| id == row.id));
+        rows.retain(|row| query.revision.is_none_or(|number| number == row.revision_number));
+        if let (Some(id), true) = (query.replica, rows.is_empty()) {
+            return Err(Error::not_found("replica of this agent", id));
+        }
+        Ok(rows.iter().map(|row| (row.id.to_string(), row.host)).collect())
+    }
+}
+
+fn source_of_build(id: BuildId, host: HostId) -> (String, HostId) {
+    (id.to_string(), host)
+}
+
+impl LogFeed {
+    fn subscribe(&mut self, tenant: TenantId, source: String, host: HostId, query: &LogQuery) {
+        let connection = match self.app.connection_of(host) {
+            Ok(connection) => connection,
+            Err(error) => {
+                return self.ready.push_back(LogItem::Unavailable { source, message: error.message.into_owned() });
+            }
+        };
+        let stream_id = RequestId::new(self.app.clock.now(), random()).to_string();
+        let subscription = self.app.hosts.log_streams.subscribe(stream_id.clone(), host);
+        let after = query.after.iter().find(|p| p.source == source);
+        connection.send(v1::host_down::Frame::LogRequest(v1::LogRequest {
+            stream_id,
+            source_id: source.clone(),
+            after_incarnation: after.map_or(0, |p| p.incarnation),
+            after_seq: after.map_or(0, |p| p.seq),
+            tail: query.tail.filter(|_| after.is_none()),
+            follow: query.follow,
+            tenant_id: tenant.to_string(),
+        }));
+        self.open.push((source, host, subscription));
+    }
+
+    /// The next record; `None` once every source has ended.
+    pub async fn next(&mut self) -> Option<LogItem> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Some(item);
+            }
+            if self.open.is_empty() {
+                return None;
+            }
+            let frames = self.open.iter_mut().map(|(_, _, s)| Box::pin(s.frames.recv()));
+            let (frame, index, _) = futures::future::select_all(frames).await;
+            match frame {
+                Some(LogFrame::Records(records)) => self.ready.extend(records.into_iter().map(LogItem::Record)),
+                Some(LogFrame::End) => drop(self.open.swap_remove(index)),
+                Some(LogFrame::Unavailable(message)) => self.lost(index, message),
+                None => self.lost(index, "the host closed the log stream".to_owned()),
+            }
+        }
+    }
+
+    fn lost(&mut self, index: usize, message: String) {
+        let (source, ..) = self.open.swap_remove(index);
+        self.ready.push_back(LogItem::Unavailable { source, message });
+    }
+
+    /// Whether a source is still open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+}
+
+impl Drop for LogFeed {
+    fn drop(&mut self) {
+        for (_, host, subscription) in &self.open {
+            self.app.hosts.log_streams.forget(&subscription.stream_id);
+            if let Some(connection) = self.app.hosts.get(*host) {
+                let cancel = v1::LogCancel { stream_id: subscription.stream_id.clone() };
+                connection.send(v1::host_down::Frame::LogCancel(cancel));
+            }
+        }
+    }
+}
+
+impl std::str::FromStr for LogPosition {
+    type Err = Error;
+
+    /// Reads `rpl_…:incarnation:seq`.
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || Error::new(Code::InvalidRequest, format!("`{text}` is not a log cursor (source:incarnation:seq)"));
+        let mut parts = text.split(':');
+        let (source, incarnation, seq) = (parts.next(), parts.next(), parts.next());
+        match (source, incarnation.and_then(|n| n.parse().ok()), seq.and_then(|n| n.parse().ok()), parts.next()) {
+            (Some(source), Some(incarnation), Some(seq), None) => {
+                Ok(Self { source: source.to_owned(), incarnation, seq })
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl std::fmt::Display for LogPosition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.source, self.incarnation, self.seq)
+    }
+}

@@ -1,0 +1,319 @@
+//! Durable tasks: committed before the caller hears of them, and before an agent does.
+
+use std::sync::Arc;
+
+use parallax_core::error::{Code, Error, Result};
+use parallax_core::event::Subject;
+use parallax_core::id::{TaskId, TenantId};
+use parallax_core::key::{Principal, Scope};
+use parallax_core::name::Name;
+use parallax_core::task::{CancelState, Task, TaskState};
+use parallax_core::time::Timestamp;
+use parallax_proto::v1;
+use parallax_store::{Listed, Page, agents, events, tasks};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::App;
+use super::durable::{self, payload_to_core};
+use super::events::{EventFeed, event};
+use super::invoke::InvokeRequest;
+use crate::auth::require;
+use crate::dispatch::{Call, CancelRequest};
+
+/// Longest idempotency key.
+const MAX_KEY: usize = 255;
+
+/// A durable call.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    pub request: InvokeRequest,
+    pub idempotency_key: Option<String>,
+}
+
+/// A task as callers see it: its row, with what is only known live.
+#[derive(Debug, Clone)]
+pub struct TaskRecord {
+    pub row: Task,
+    pub outcome: Option<v1::TaskOutcome>,
+}
+
+/// A change of a task.
+#[derive(Debug)]
+pub struct TaskChange {
+    pub cursor: u64,
+    pub at: Timestamp,
+    pub kind: String,
+    pub task: TaskRecord,
+}
+
+/// A reader of one task's events; ends after the terminal one.
+pub struct TaskWatch {
+    app: Arc<App>,
+    tenant: TenantId,
+    id: TaskId,
+    feed: EventFeed,
+    ready: std::collections::VecDeque<parallax_core::event::Event>,
+    over: bool,
+}
+
+impl App {
+    /// Commits a task, then sends it to an instance or leaves it queued.
+    ///
+    /// # Errors
+    /// `not_found` for an agent that is neither hosted nor connected, `idempotency_mismatch`, and
+    /// what is wrong with the request.
+    pub async fn submit_task(&self, principal: &Principal, submission: Submission) -> Result<TaskRecord> {
+        require(principal, Scope::Invoke)?;
+        let key = submission.idempotency_key;
+        if key.as_ref().is_some_and(|key| key.len() > MAX_KEY) {
+            return Err(Error::invalid(format!("an idempotency key has at most {MAX_KEY} bytes")));
+        }
+        let name = self.callee(principal.tenant, &submission.request.agent).await?;
+        let deadline = submission.request.deadline.filter(|d| !d.is_zero());
+        let call = self.call(principal, name, submission.request)?;
+        let hosted = self.hosted_or_connected(&call).await?;
+        let now = self.clock.now();
+        let reservation = self.directory.find(call.tenant, &call.agent).and_then(|group| {
+            let reservation = group.reserve(&call.capability)?;
+            Some((group, reservation))
+        });
+        let row = Task {
+            tenant: call.tenant,
+            id: call.id,
+            agent_name: call.agent.clone(),
+            agent: hosted,
+            capability: call.capability.clone(),
+            input: payload_to_core(&call.input),
+            request_hash: request_hash(&call),
+            idempotency_key: key,
+            state: if reservation.is_some() { TaskState::Dispatched } else { TaskState::Queued },
+            cancel: CancelState::None,
+            attempt: u32::from(reservation.is_some()),
+            instance_uuid: reservation.as_ref().map(|(_, r)| r.uuid.clone()),
+            context_json: durable::context_to_json(&call.context),
+            outcome_json: None,
+            caller: principal.name.clone(),
+            deadline: deadline.map(|d| now.plus(d)),
+            not_before: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let stored = self.insert_task(row.clone()).await;
+        let existing = match stored {
+            Ok(None) => None,
+            Ok(Some(existing)) => Some(Ok(existing)),
+            Err(error) => Some(Err(error)),
+        };
+        if let Some(existing) = existing {
+            if let Some((group, reservation)) = &reservation {
+                group.release(reservation, u32::MAX);
+            }
+            return self.same_request(existing?, &row);
+        }
+        match reservation {
+            Some((group, reservation)) => self.send_durable(&group, &reservation, &row).await?,
+            None => self.queue.notify_one(),
+        }
+        Ok(self.record(row))
+    }
+
+    async fn insert_task(&self, row: Task) -> Result<Option<Task>> {
+        let inserted = self.store.write(row.tenant, row, |tx, row| {
+            Box::pin(async move {
+                if let Some(existing) = tasks::insert_or_get(tx, row).await? {
+                    return Ok::<_, Error>(Some(existing));
+                }
+                append_task_event(tx, row, row.created_at).await?;
+                Ok(None)
+            })
+        });
+        inserted.await
+    }
+
+    fn same_request(&self, existing: Task, wanted: &Task) -> Result<TaskRecord> {
+        if existing.request_hash != wanted.request_hash {
+            let message = format!("this Idempotency-Key was used for task {}, with another agent, capability or input", existing.id);
+            return Err(Error::new(Code::IdempotencyMismatch, message));
+        }
+        Ok(self.record(existing))
+    }
+
+    /// The hosted agent's id, or `None` for an external one that is connected.
+    async fn hosted_or_connected(&self, call: &Call) -> Result<Option<parallax_core::id::AgentId>> {
+        let mut tx = self.store.read(call.tenant).await?;
+        if let Some(agent) = agents::by_name(&mut tx, &call.agent).await? {
+            return Ok(Some(agent.id));
+        }
+        if self.directory.find(call.tenant, &call.agent).is_some_and(|group| group.size().0 > 0) {
+            return Ok(None);
+        }
+        Err(Error::not_found("agent", &call.agent))
+    }
+
+    /// One task.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden` without `read`.
+    pub async fn get_task(&self, principal: &Principal, id: TaskId) -> Result<TaskRecord> {
+        require(principal, Scope::Read)?;
+        self.task_record(principal.tenant, id).await
+    }
+
+    pub(crate) async fn task_record(&self, tenant: TenantId, id: TaskId) -> Result<TaskRecord> {
+        let mut tx = self.store.read(tenant).await?;
+        let row = tasks::get(&mut tx, id).await?.ok_or_else(|| Error::not_found("task", id))?;
+        Ok(self.record(row))
+    }
+
+    /// Durable tasks, newest first.
+    ///
+    /// # Errors
+    /// `forbidden` without `read`.
+    pub async fn list_tasks(
+        &self,
+        principal: &Principal,
+        agent: Option<Name>,
+        state: Option<TaskState>,
+        page: &Page,
+    ) -> Result<Listed<TaskRecord>> {
+        require(principal, Scope::Read)?;
+        let mut tx = self.store.read(principal.tenant).await?;
+        let listed = tasks::list(&mut tx, &tasks::Filter { agent, state }, page).await?;
+        let items = listed.items.into_iter().map(|row| self.record(row)).collect();
+        Ok(Listed { items, more: listed.more })
+    }
+
+    /// Asks for a stop. What was not sent is over at once; what runs is over when its agent says
+    /// so, and shows as unresolved when it does not say.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` for a task that has ended.
+    pub async fn cancel_task(&self, principal: &Principal, id: TaskId, reason: &str) -> Result<TaskRecord> {
+        require(principal, Scope::Invoke)?;
+        let task = self.task_record(principal.tenant, id).await?;
+        if task.row.state.is_terminal() {
+            return Err(Error::new(Code::Conflict, format!("task {id} has ended already: {}", task.row.state)));
+        }
+        let asked = self.directory.find(task.row.tenant, &task.row.agent_name).map(|group| {
+            group.cancel(id, reason, self.limits.cancel_grace, Instant::now())
+        });
+        let (now, asked) = (self.clock.now(), asked == Some(CancelRequest::Asked));
+        let tenant = task.row.tenant;
+        let changed = self.store.write(tenant, (), move |tx, ()| {
+            Box::pin(async move {
+                let Some(mut row) = tasks::get(tx, id).await? else { return Ok::<_, Error>(()) };
+                if row.state.is_terminal() {
+                    return Ok(());
+                }
+                let expected = (row.state, row.attempt);
+                if row.state == TaskState::Queued && !asked {
+                    row.state = TaskState::Cancelled;
+                    row.cancel = CancelState::Stopped;
+                    row.outcome_json = Some(durable::problem_json(Code::Cancelled, "cancelled before it was sent"));
+                } else if row.cancel == CancelState::None {
+                    row.cancel = CancelState::Requested;
+                }
+                row.updated_at = now;
+                if tasks::update(tx, &row, expected).await? {
+                    append_task_event(tx, &row, now).await?;
+                }
+                Ok(())
+            })
+        });
+        changed.await?;
+        self.task_record(tenant, id).await
+    }
+
+    /// Passes an answer on to a running task.
+    ///
+    /// # Errors
+    /// `conflict` when no connected instance runs it.
+    pub async fn answer_task(&self, principal: &Principal, id: TaskId, input_id: String, value: v1::Payload) -> Result<()> {
+        require(principal, Scope::Input)?;
+        crate::grpc::check_payload(Some(&value))?;
+        let task = self.task_record(principal.tenant, id).await?;
+        let group = self.directory.find(principal.tenant, &task.row.agent_name);
+        if group.is_some_and(|group| group.input(id, input_id, value)) {
+            return Ok(());
+        }
+        Err(Error::new(Code::Conflict, format!("task {id} runs on no connected instance now ({})", task.row.state)))
+    }
+
+    /// Follows a task from a cursor on.
+    ///
+    /// # Errors
+    /// As [`Self::get_task`].
+    pub async fn watch_task(self: &Arc<Self>, principal: &Principal, id: TaskId, after: u64) -> Result<TaskWatch> {
+        self.get_task(principal, id).await?;
+        let filter = events::Filter::SubjectId(id.to_string());
+        let feed = self.feed(principal.tenant, filter, after);
+        Ok(TaskWatch {
+            app: Arc::clone(self),
+            tenant: principal.tenant,
+            id,
+            feed,
+            ready: std::collections::VecDeque::new(),
+            over: false,
+        })
+    }
+
+    /// Adds what only the directory knows: whether the attempt was accepted, and is suspect.
+    pub(crate) fn record(&self, mut row: Task) -> TaskRecord {
+        if row.state.is_leased() {
+            let live = self.directory.find(row.tenant, &row.agent_name).and_then(|group| group.live_state(row.id));
+            row.state = match live {
+                Some((_, false, _)) | None => TaskState::Suspect,
+                Some((true, true, _)) => TaskState::Running,
+                Some((false, true, _)) => TaskState::Dispatched,
+            };
+        }
+        let outcome = row.outcome_json.as_deref().and_then(durable::outcome_from_json);
+        TaskRecord { row, outcome }
+    }
+}
+
+impl TaskWatch {
+    /// The next change; `None` after the last.
+    pub async fn next(&mut self) -> Option<Result<TaskChange>> {
+        if self.over {
+            return None;
+        }
+        if self.ready.is_empty() {
+            match self.feed.next().await {
+                Ok(batch) => self.ready.extend(batch.events),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let event = self.ready.pop_front()?;
+        self.over = event.kind.parse::<TaskState>().is_ok_and(TaskState::is_terminal);
+        let task = match self.app.task_record(self.tenant, self.id).await {
+            Ok(task) => task,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(Ok(TaskChange { cursor: event.cursor, at: event.at, kind: event.kind, task }))
+    }
+}
+
+/// Notes a task's present state in the log; the kind is the state.
+pub(crate) async fn append_task_event(tx: &mut parallax_store::Tx, row: &Task, at: Timestamp) -> Result<()> {
+    let message = format!("attempt {} of `{}` on agent `{}`", row.attempt, row.capability, row.agent_name);
+    let mut entry = event(at, Subject::Task, &row.id, row.state.as_str(), message);
+    entry.data_json = serde_json::json!({ "attempt": row.attempt, "cancel": row.cancel.as_str() }).to_string();
+    events::append(tx, &entry).await?;
+    Ok(())
+}
+
+fn request_hash(call: &Call) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    for part in [call.agent.as_str().as_bytes(), call.capability.as_bytes()] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    match &call.input.content {
+        Some(v1::payload::Content::Json(json)) => hash.update(json),
+        Some(v1::payload::Content::Blob(blob)) => hash.update(blob.digest.as_bytes()),
+        None => {}
+    }
+    hash.finalize().to_vec()
+}

@@ -1,0 +1,24 @@
+//! Matching calls with agent instances, in memory.
+//!
+//! ```text
+//! http::invoke ─┐                     ┌─▶ Session (grpc::agents) ─▶ agent
+//! grpc::tasks ──┼─▶ Directory ─▶ Group┤
+//! app::tasks ───┘   (by name)         └─◀ results, credit, heartbeats
+//! ```
+//!
+//! One [`Group`] per (tenant, agent name) holds the name's instances, their leases, what is in
+//! flight on each, and the calls that wait for credit, all behind one short lock: nothing in here
+//! awaits. A [`Call`] ends exactly once, through its [`Sink`].
+
+mod call;
+mod directory;
+mod group;
+mod instance;
+mod sweep;
+
+pub use call::{
+    Call, CallContext, CallDeadline, DurableEvent, DurableEventKind, Outcome, Sink, Update, problem,
+};
+pub use directory::{Directory, RegistryChange};
+pub use group::{CancelRequest, Group, Joining, Refused, Reservation, Restored, SlotId};
+pub use instance::{InstanceView, LeaseState, Link, Peer};

@@ -1,0 +1,120 @@
+//! Which agents are connected: the one place that knows, so that forwarding between several
+//! servers has one place to go.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parallax_core::id::{ReplicaId, TaskId, TenantId};
+use parallax_core::name::Name;
+use parking_lot::RwLock;
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+use super::group::{Group, SlotId};
+use super::instance::{InstanceView, Peer};
+
+/// Changes that a slow registry watcher may lag behind before it has to start over.
+const CHANGES_KEPT: usize = 4096;
+
+/// The registry of connected agents of all tenants.
+#[derive(Debug)]
+pub struct Directory {
+    groups: RwLock<HashMap<TenantId, HashMap<Name, Arc<Group>>>>,
+    changes: broadcast::Sender<RegistryChange>,
+}
+
+/// Something joined, left or changed its state.
+#[derive(Debug, Clone)]
+pub struct RegistryChange {
+    pub tenant: TenantId,
+    pub agent: Name,
+    pub instance_uuid: String,
+    pub replica: Option<ReplicaId>,
+    pub present: bool,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self { groups: RwLock::default(), changes: broadcast::channel(CHANGES_KEPT).0 }
+    }
+}
+
+impl Directory {
+    /// The group of a name, if any instance of it is known.
+    pub fn find(&self, tenant: TenantId, name: &Name) -> Option<Arc<Group>> {
+        self.groups.read().get(&tenant)?.get(name).cloned()
+    }
+
+    pub fn find_or_create(&self, tenant: TenantId, name: &Name) -> Arc<Group> {
+        if let Some(group) = self.find(tenant, name) {
+            return group;
+        }
+        let mut groups = self.groups.write();
+        let of_tenant = groups.entry(tenant).or_default();
+        let group = of_tenant.entry(name.clone()).or_insert_with(|| Arc::new(Group::new(tenant, name.clone())));
+        Arc::clone(group)
+    }
+
+    /// Every instance of the tenant, by agent name.
+    pub fn views(&self, tenant: TenantId, now: Instant) -> Vec<InstanceView> {
+        let mut groups: Vec<Arc<Group>> = match self.groups.read().get(&tenant) {
+            Some(groups) => groups.values().cloned().collect(),
+            None => return Vec::new(),
+        };
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        groups.iter().flat_map(|group| group.views(now)).collect()
+    }
+
+    /// Finds a hosted replica's instance.
+    pub fn replica(&self, tenant: TenantId, agent: &Name, replica: ReplicaId) -> Option<(Arc<Group>, SlotId)> {
+        let group = self.find(tenant, agent)?;
+        let slot = group.slot_of_replica(replica)?;
+        Some((group, slot))
+    }
+
+    /// Whether an instance that `allowed` accepts holds the task.
+    pub fn holder(&self, tenant: TenantId, task: TaskId, allowed: impl Fn(&Name, &Peer) -> bool) -> bool {
+        let groups: Vec<Arc<Group>> = match self.groups.read().get(&tenant) {
+            Some(groups) => groups.values().cloned().collect(),
+            None => return false,
+        };
+        groups.iter().any(|group| group.task_of_replica(task, |peer| allowed(&group.name, peer)).is_some())
+    }
+
+    /// Announces a change to whoever watches.
+    pub fn announce(&self, change: RegistryChange) {
+        // No watcher is no error.
+        drop(self.changes.send(change));
+    }
+
+    pub fn watch(&self) -> broadcast::Receiver<RegistryChange> {
+        self.changes.subscribe()
+    }
+
+    /// Applies the passing of time; answers the instances whose lease has ended.
+    pub fn sweep(&self, now: Instant, grace: Duration) -> Vec<(Arc<Group>, SlotId)> {
+        let groups: Vec<Arc<Group>> =
+            self.groups.read().values().flat_map(|groups| groups.values().cloned()).collect();
+        let mut ended = Vec::new();
+        for group in groups {
+            for slot in group.sweep(now, grace) {
+                ended.push((Arc::clone(&group), slot));
+            }
+        }
+        ended
+    }
+
+    /// Forgets names without instances and waiting calls.
+    pub fn prune(&self) {
+        for groups in self.groups.write().values_mut() {
+            groups.retain(|_, group| group.size() != (0, 0) || Arc::strong_count(group) > 1);
+        }
+    }
+
+    /// Instances and waiting calls of all tenants, for metrics.
+    pub fn totals(&self) -> (usize, usize) {
+        let groups = self.groups.read();
+        groups.values().flat_map(HashMap::values).map(|g| g.size()).fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1))
+    }
+}

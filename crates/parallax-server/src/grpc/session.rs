@@ -1,0 +1,304 @@
+//! One agent session: the handshake, then frames until either side ends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parallax_core::error::{Code, Error};
+use parallax_core::id::{SessionId, TaskId};
+use parallax_core::key::Principal;
+use parallax_core::task::{MAX_BLOB_BYTES, MAX_INLINE_BYTES};
+use parallax_proto::v1;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use crate::app::App;
+use crate::app::sessions::Admitted;
+use crate::clock::random;
+use crate::dispatch::{Group, Joining, Link, Outcome, SlotId};
+
+/// Most credit that one instance may hold.
+pub const MAX_CREDIT: u32 = 1024;
+/// The largest frame either side sends.
+pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
+/// Bytes of partials that one task may have under way.
+const PARTIAL_WINDOW_BYTES: u32 = 256 * 1024;
+/// A connection that says nothing for this long is not an agent.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a draining session is looked at: what it still holds may end elsewhere.
+const DRAIN_CHECK: Duration = Duration::from_millis(100);
+const PROTO_VERSION: u32 = 1;
+
+type Frames = mpsc::Sender<Result<v1::AgentDown, Status>>;
+
+/// Runs a session to its end.
+pub async fn run(
+    app: Arc<App>,
+    principal: Principal,
+    mut inbound: Streaming<v1::AgentUp>,
+    frames: Frames,
+    handshake: OwnedSemaphorePermit,
+) {
+    let hello = match tokio::time::timeout(HELLO_TIMEOUT, inbound.message()).await {
+        Ok(Ok(Some(v1::AgentUp { frame: Some(v1::agent_up::Frame::Hello(hello)) }))) => hello,
+        Ok(Ok(Some(_))) => return refuse(&frames, Status::invalid_argument("the first frame must be Hello")).await,
+        Ok(Ok(None) | Err(_)) => return,
+        Err(_) => return refuse(&frames, Status::deadline_exceeded("no Hello within 10 s")).await,
+    };
+    match Session::begin(app, principal, hello, &frames).await {
+        Ok(session) => {
+            drop(handshake);
+            drop(frames);
+            session.serve(inbound).await;
+        }
+        Err(status) => refuse(&frames, status).await,
+    }
+}
+
+async fn refuse(frames: &Frames, status: Status) {
+    // The peer may be gone already; then nobody is left to tell.
+    drop(frames.send(Err(status)).await);
+}
+
+struct Session {
+    app: Arc<App>,
+    principal: Principal,
+    group: Arc<Group>,
+    slot: SlotId,
+    link: Link,
+    lease_epoch: u64,
+    drain_until: Option<Instant>,
+}
+
+/// Why a session stops serving.
+enum End {
+    /// The connection is gone or was given up.
+    Closed,
+    /// We say why, then close.
+    GoAway(v1::goaway::Reason, String),
+}
+
+impl Session {
+    async fn begin(app: Arc<App>, principal: Principal, mut hello: v1::Hello, frames: &Frames) -> Result<Self, Status> {
+        if !hello.proto_versions.contains(&PROTO_VERSION) {
+            let message = format!("this server speaks protocol version 1; the agent speaks {:?}", hello.proto_versions);
+            return Err(Status::failed_precondition(message));
+        }
+        let inventory = std::mem::take(&mut hello.inventory);
+        let credit = hello.credit.min(MAX_CREDIT);
+        let Admitted { group, peer, lease_epoch, draining } =
+            app.admit(&principal, hello).await.map_err(|e| super::status(&e))?;
+        let link = Link {
+            session: SessionId::new(app.clock.now(), random()),
+            frames: frames.clone(),
+            closed: CancellationToken::new(),
+        };
+        let joined = group.join(Joining {
+            peer,
+            link: link.clone(),
+            lease_epoch,
+            lease_until: Instant::now() + app.limits.lease_ttl,
+            connected_at: app.clock.now(),
+            credit,
+            draining,
+            inventory,
+        });
+        if let Some(old) = joined.superseded {
+            old.go_away(v1::goaway::Reason::Superseded, "a newer session of this instance began");
+        }
+        let welcome = v1::Welcome {
+            session_id: link.session.to_string(),
+            lease_epoch,
+            ttl_ms: millis(app.limits.lease_ttl),
+            proto_version: PROTO_VERSION,
+            features: Vec::new(),
+            limits: Some(limits()),
+            verdicts: joined.verdicts,
+        };
+        link.send(v1::agent_down::Frame::Welcome(welcome));
+        group.ready();
+        let session = Self { app, principal, group, slot: joined.slot, link, lease_epoch, drain_until: None };
+        session.app.instance_changed(&session.group, session.slot, true);
+        Ok(session)
+    }
+
+    async fn serve(mut self, mut inbound: Streaming<v1::AgentUp>) {
+        let end = self.exchange(&mut inbound).await;
+        if let End::GoAway(reason, message) = end {
+            self.link.go_away(reason, message);
+        }
+        let peer = self.group.peer(self.slot);
+        let gone = self.group.leave(self.slot, self.link.session);
+        if let Some(peer) = peer {
+            self.app.instance_left(&self.group, &peer, gone);
+        }
+    }
+
+    async fn exchange(&mut self, inbound: &mut Streaming<v1::AgentUp>) -> End {
+        let mut revocations = self.app.auth.changes();
+        let expiry = self.until_expiry();
+        tokio::pin!(expiry);
+        let mut ping = tokio::time::interval(self.app.limits.lease_ttl / 2);
+        let mut drain = tokio::time::interval(DRAIN_CHECK);
+        loop {
+            let draining = self.drain_until.is_some();
+            tokio::select! {
+                biased;
+                () = self.link.closed.cancelled() => return End::Closed,
+                frame = inbound.message() => match frame {
+                    Ok(Some(v1::AgentUp { frame: Some(frame) })) => {
+                        if let Err(error) = self.take(frame) {
+                            return End::GoAway(v1::goaway::Reason::ProtocolError, error.message.into_owned());
+                        }
+                    }
+                    // A frame of a later protocol version: append-only, so it may be passed over.
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => return End::Closed,
+                },
+                _ = drain.tick(), if draining => if self.is_drained() {
+                    return End::GoAway(v1::goaway::Reason::Drained, "nothing is in flight any more".to_owned());
+                },
+                () = self.app.shutdown.cancelled() => {
+                    return End::GoAway(v1::goaway::Reason::Shutdown, "the server stops".to_owned());
+                }
+                Ok(()) = revocations.changed() => if let Err(error) = self.app.auth.recheck(&self.principal).await {
+                    return End::GoAway(v1::goaway::Reason::Unauthenticated, error.message.into_owned());
+                },
+                () = &mut expiry => {
+                    return End::GoAway(v1::goaway::Reason::Unauthenticated, "the credential has expired".to_owned());
+                }
+                _ = ping.tick() => if !self.link.send(v1::agent_down::Frame::Ping(v1::Ping { nonce: 0 })) {
+                    return End::Closed;
+                },
+            }
+        }
+    }
+
+    /// Ends when the credential does; never, where it has no end.
+    fn until_expiry(&self) -> impl Future<Output = ()> + use<> {
+        let left = self.principal.expires_at.map(|end| end.since(self.app.clock.now()));
+        async move {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        let late = self.drain_until.is_some_and(|until| until <= Instant::now());
+        late || self.group.in_flight(self.slot) == 0
+    }
+
+    fn take(&mut self, frame: v1::agent_up::Frame) -> Result<(), Error> {
+        use v1::agent_up::Frame as F;
+        match frame {
+            F::Hello(_) => return Err(Error::invalid("Hello may come only once, as the first frame")),
+            F::Credit(credit) => self.group.grant(self.slot, credit.n, MAX_CREDIT),
+            F::Accepted(accepted) => {
+                let (task, id) = parse(accepted.r#ref)?;
+                self.group.accepted(self.slot, id, task.attempt);
+            }
+            F::Progress(progress) => {
+                let (task, id) = parse(progress.r#ref)?;
+                let progress = v1::TaskProgress { ppm: progress.ppm, message: progress.message };
+                self.group.progress(self.slot, id, task.attempt, progress);
+            }
+            F::Partial(partial) => {
+                let (task, id) = parse(partial.r#ref)?;
+                let partial = v1::TaskPartial { seq: partial.seq, chunk: partial.chunk };
+                self.group.partial(self.slot, id, task.attempt, partial, PARTIAL_WINDOW_BYTES);
+            }
+            F::Result(result) => self.take_result(result)?,
+            F::Failed(failed) => self.take_failure(failed)?,
+            F::CancelAck(ack) => {
+                let outcome = ack.outcome();
+                let (task, id) = parse(ack.r#ref)?;
+                self.group.cancel_acked(self.slot, id, task.attempt, outcome);
+            }
+            F::Heartbeat(beat) => self.take_heartbeat(&beat)?,
+            F::Drain(drain) => {
+                self.group.drain(self.slot);
+                self.drain_until = Some(Instant::now() + Duration::from_millis(drain.deadline_ms));
+                self.app.instance_changed(&self.group, self.slot, true);
+            }
+            F::Pong(_) => {}
+        }
+        Ok(())
+    }
+
+    fn take_result(&self, result: v1::TaskResult) -> Result<(), Error> {
+        let (task, id) = parse(result.r#ref)?;
+        check_payload(result.value.as_ref())?;
+        if result.confidence.as_ref().is_some_and(|c| c.ppm > 1_000_000) {
+            return Err(Error::invalid("Confidence.ppm may be at most 1000000"));
+        }
+        let outcome = Outcome::Success(v1::TaskSuccess {
+            value: result.value,
+            confidence: result.confidence,
+            evidence: result.evidence,
+            usage: result.usage,
+        });
+        self.group.ended(self.slot, task, id, outcome, (result.credit, MAX_CREDIT));
+        Ok(())
+    }
+
+    fn take_failure(&self, failed: v1::TaskFailed) -> Result<(), Error> {
+        let (task, id) = parse(failed.r#ref)?;
+        let code = match failed.code.as_str() {
+            "invalid_input" => Code::InvalidInput,
+            "deadline_exceeded" => Code::DeadlineExceeded,
+            "cancelled" => Code::Cancelled,
+            _ => Code::AgentFailed,
+        };
+        let outcome = Outcome::Problem(v1::TaskProblem {
+            code: code.as_str().to_owned(),
+            message: failed.message,
+            retryable: failed.retryable,
+            agent_code: failed.code,
+        });
+        self.group.ended(self.slot, task, id, outcome, (failed.credit, MAX_CREDIT));
+        Ok(())
+    }
+
+    fn take_heartbeat(&self, beat: &v1::Heartbeat) -> Result<(), Error> {
+        if beat.lease_epoch != self.lease_epoch {
+            let message = format!("a heartbeat of epoch {}; this session has {}", beat.lease_epoch, self.lease_epoch);
+            return Err(Error::invalid(message));
+        }
+        self.group.renew(self.slot, Instant::now() + self.app.limits.lease_ttl, beat.load_ppm);
+        Ok(())
+    }
+}
+
+fn limits() -> v1::Limits {
+    v1::Limits {
+        max_frame_bytes: u32::try_from(MAX_FRAME_BYTES).expect("1 MiB fits"),
+        max_inline_bytes: u32::try_from(MAX_INLINE_BYTES).expect("256 KiB fits"),
+        max_blob_bytes: MAX_BLOB_BYTES,
+        partial_window_bytes: PARTIAL_WINDOW_BYTES,
+        max_credit: MAX_CREDIT,
+    }
+}
+
+fn parse(reference: Option<v1::TaskRef>) -> Result<(v1::TaskRef, TaskId), Error> {
+    let reference = reference.ok_or_else(|| Error::invalid("the frame names no task (`ref` is missing)"))?;
+    let id = reference.task_id.parse().map_err(|e| Error::invalid(format!("{e}")))?;
+    Ok((reference, id))
+}
+
+/// Refuses a value that is too large to travel inline.
+pub fn check_payload(payload: Option<&v1::Payload>) -> Result<(), Error> {
+    match payload.and_then(|p| p.content.as_ref()) {
+        Some(v1::payload::Content::Json(json)) if json.len() > MAX_INLINE_BYTES => Err(Error::new(
+            Code::TooLarge,
+            format!("a value of {} bytes must go through BlobService (inline: at most {MAX_INLINE_BYTES})", json.len()),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

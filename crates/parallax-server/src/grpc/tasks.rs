@@ -1,0 +1,246 @@
+//! `TaskService`: calls over gRPC.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parallax_core::error::{Code, Error};
+use parallax_core::id::TaskId;
+use parallax_core::key::{Principal, Scope};
+use parallax_core::name::Name;
+use parallax_proto::v1;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::app::App;
+use crate::app::invoke::InvokeRequest;
+use crate::app::tasks::Submission;
+use crate::auth::require;
+use crate::dispatch::{Group, Sink, problem};
+
+/// Calls that one stream may have open, and frames that wait for its caller. Beyond this the
+/// stream is not read until outcomes are taken, which is flow control enough.
+const OPEN_CALLS: usize = 1024;
+
+pub struct TaskGateway {
+    app: Arc<App>,
+}
+
+impl TaskGateway {
+    pub fn new(app: Arc<App>) -> Self {
+        Self { app }
+    }
+}
+
+type Stream<T> = ReceiverStream<Result<T, Status>>;
+
+#[tonic::async_trait]
+impl v1::task_service_server::TaskService for TaskGateway {
+    type InvokeStream = tokio_stream::adapters::Map<ReceiverStream<v1::InvokeDown>, fn(v1::InvokeDown) -> Result<v1::InvokeDown, Status>>;
+    type WatchStream = Stream<v1::TaskEvent>;
+
+    async fn invoke(&self, request: Request<Streaming<v1::InvokeUp>>) -> Result<Response<Self::InvokeStream>, Status> {
+        let principal = super::principal(&request)?;
+        require(&principal, Scope::Invoke).map_err(|e| super::status(&e))?;
+        let (down, outbound) = mpsc::channel(OPEN_CALLS);
+        let caller = Caller { app: Arc::clone(&self.app), principal, down, open: Vec::new(), last: None };
+        self.app.tasks.spawn(caller.run(request.into_inner()));
+        let outbound = tokio_stream::StreamExt::map(ReceiverStream::new(outbound), Ok as fn(_) -> _);
+        Ok(Response::new(outbound))
+    }
+
+    async fn submit(&self, request: Request<v1::SubmitTaskRequest>) -> Result<Response<v1::TaskView>, Status> {
+        let principal = super::principal(&request)?;
+        let body = request.into_inner();
+        let submission = Submission {
+            request: InvokeRequest {
+                agent: body.agent,
+                capability: body.capability,
+                input: body.input.unwrap_or_default(),
+                deadline: Some(Duration::from_millis(body.deadline_ms)),
+                context: body.context.unwrap_or_default(),
+            },
+            idempotency_key: Some(body.idempotency_key).filter(|key| !key.is_empty()),
+        };
+        let task = self.app.submit_task(&principal, submission).await.map_err(|e| super::status(&e))?;
+        Ok(Response::new(view(&task)))
+    }
+
+    async fn get(&self, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::TaskView>, Status> {
+        let principal = super::principal(&request)?;
+        let id = parse(&request.get_ref().task_id)?;
+        let task = self.app.get_task(&principal, id).await.map_err(|e| super::status(&e))?;
+        Ok(Response::new(view(&task)))
+    }
+
+    async fn cancel(&self, request: Request<v1::CancelTaskRequest>) -> Result<Response<v1::TaskView>, Status> {
+        let principal = super::principal(&request)?;
+        let id = parse(&request.get_ref().task_id)?;
+        let reason = request.get_ref().reason.clone();
+        let task = self.app.cancel_task(&principal, id, &reason).await.map_err(|e| super::status(&e))?;
+        Ok(Response::new(view(&task)))
+    }
+
+    async fn watch(&self, request: Request<v1::WatchTaskRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let principal = super::principal(&request)?;
+        let body = request.into_inner();
+        let id = parse(&body.task_id)?;
+        let mut watch = self.app.watch_task(&principal, id, body.after).await.map_err(|e| super::status(&e))?;
+        let (down, outbound) = mpsc::channel(16);
+        self.app.tasks.spawn(async move {
+            while let Some(next) = watch.next().await {
+                let frame = next
+                    .map(|event| v1::TaskEvent {
+                        cursor: event.cursor,
+                        time_unix_us: event.at.unix_micros(),
+                        task: Some(view(&event.task)),
+                        detail: None,
+                    })
+                    .map_err(|e| super::status(&e));
+                if down.send(frame).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(outbound)))
+    }
+}
+
+/// One caller's stream of attached calls.
+struct Caller {
+    app: Arc<App>,
+    principal: Principal,
+    down: mpsc::Sender<v1::InvokeDown>,
+    /// Calls to abandon when the stream ends; ended ones are swept out as the list grows.
+    open: Vec<(u64, TaskId, Arc<Group>)>,
+    /// The group that was called last: streams tend to stay with one agent.
+    last: Option<(String, Name)>,
+}
+
+impl Caller {
+    async fn run(mut self, mut inbound: Streaming<v1::InvokeUp>) {
+        let mut revocations = self.app.auth.changes();
+        loop {
+            tokio::select! {
+                biased;
+                frame = inbound.message() => match frame {
+                    Ok(Some(v1::InvokeUp { frame: Some(v1::invoke_up::Frame::Call(call)) })) => {
+                        if self.begin(call).await.is_err() {
+                            break;
+                        }
+                    }
+                    Ok(Some(v1::InvokeUp { frame: Some(v1::invoke_up::Frame::Cancel(cancel)) })) => self.cancel(&cancel),
+                    Ok(Some(_)) => {}
+                    // The caller has sent all it wants to: the outcomes still go down.
+                    Ok(None) => return self.finish().await,
+                    Err(_) => break,
+                },
+                () = self.down.closed() => break,
+                () = self.app.shutdown.cancelled() => break,
+                Ok(()) = revocations.changed() => if self.app.auth.recheck(&self.principal).await.is_err() {
+                    break;
+                },
+            }
+        }
+        self.abandon();
+    }
+
+    /// Takes a call on; `Err` when the caller is gone.
+    async fn begin(&mut self, call: v1::InvokeCall) -> Result<(), ()> {
+        let permit = self.down.clone().reserve_owned().await.map_err(|_| ())?;
+        let call_id = call.call_id;
+        let updates = call.stream.then(|| self.down.downgrade());
+        let request = InvokeRequest {
+            agent: call.agent,
+            capability: call.capability,
+            input: call.input.unwrap_or_default(),
+            deadline: Some(Duration::from_millis(call.deadline_ms)),
+            context: call.context.unwrap_or_default(),
+        };
+        let name = match self.name_of(&request.agent).await {
+            Ok(name) => name,
+            Err(error) => return Ok(answer(permit, call_id, String::new(), &error)),
+        };
+        let call = match self.app.call(&self.principal, name, request) {
+            Ok(call) => call,
+            Err(error) => return Ok(answer(permit, call_id, String::new(), &error)),
+        };
+        let sink = Sink::Stream { call_id, permit, updates };
+        match self.app.submit_attached(&call, sink).await {
+            Ok(group) => self.remember(call_id, call.id, group),
+            Err(error) => {
+                let permit = self.down.clone().reserve_owned().await.map_err(|_| ())?;
+                answer(permit, call_id, call.id.to_string(), &error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn name_of(&mut self, agent: &str) -> Result<Name, Error> {
+        match &self.last {
+            Some((text, name)) if text == agent => Ok(name.clone()),
+            _ => {
+                let name = self.app.callee(self.principal.tenant, agent).await?;
+                self.last = Some((agent.to_owned(), name.clone()));
+                Ok(name)
+            }
+        }
+    }
+
+    fn remember(&mut self, call_id: u64, task: TaskId, group: Arc<Group>) {
+        if self.open.len() >= 2 * OPEN_CALLS {
+            // At most OPEN_CALLS hold a permit, so older entries beyond that have ended.
+            self.open.retain(|(_, task, group)| group.task_of_replica(*task, |_| true).is_some());
+        }
+        self.open.push((call_id, task, group));
+    }
+
+    fn cancel(&self, cancel: &v1::InvokeCancel) {
+        let open = self.open.iter().rev().find(|(id, ..)| *id == cancel.call_id);
+        if let Some((_, task, group)) = open {
+            group.cancel(*task, &cancel.reason, self.app.limits.cancel_grace, Instant::now());
+        }
+    }
+
+    /// Waits until every outcome is on its way, or the caller goes away.
+    async fn finish(self) {
+        let app = Arc::clone(&self.app);
+        tokio::select! {
+            _ = self.down.reserve_many(OPEN_CALLS) => {}
+            () = self.down.closed() => self.abandon(),
+            () = app.shutdown.cancelled() => self.abandon(),
+        }
+    }
+
+    fn abandon(&self) {
+        for (_, task, group) in &self.open {
+            group.abandon(*task, self.app.limits.cancel_grace, Instant::now());
+        }
+    }
+}
+
+fn answer(permit: mpsc::OwnedPermit<v1::InvokeDown>, call_id: u64, task_id: String, error: &Error) {
+    let outcome = v1::TaskOutcome { outcome: Some(problem(error)) };
+    permit.send(v1::InvokeDown { call_id, task_id, event: Some(v1::invoke_down::Event::Outcome(outcome)) });
+}
+
+fn parse(id: &str) -> Result<TaskId, Status> {
+    id.parse().map_err(|e| super::status(&Error::new(Code::InvalidRequest, format!("{e}"))))
+}
+
+fn view(task: &crate::app::tasks::TaskRecord) -> v1::TaskView {
+    let row = &task.row;
+    v1::TaskView {
+        task_id: row.id.to_string(),
+        agent_id: row.agent.map(|id| id.to_string()).unwrap_or_default(),
+        agent_name: row.agent_name.to_string(),
+        capability: row.capability.clone(),
+        state: row.state.as_str().to_owned(),
+        attempt: row.attempt,
+        cancel: row.cancel.as_str().to_owned(),
+        outcome: task.outcome.clone(),
+        created_unix_us: row.created_at.unix_micros(),
+        updated_unix_us: row.updated_at.unix_micros(),
+    }
+}

@@ -1,0 +1,70 @@
+//! One session of a host.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parallax_core::id::{HostId, TenantId};
+use parallax_proto::v1;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// The way down to a connected host.
+#[derive(Debug)]
+pub struct Connection {
+    pub tenant: TenantId,
+    pub host: HostId,
+    /// Frames of older epochs are refused.
+    pub epoch: u64,
+    pub closed: CancellationToken,
+    frames: mpsc::Sender<Result<v1::HostDown, Status>>,
+    changed: Notify,
+    generation: AtomicU64,
+}
+
+impl Connection {
+    pub fn new(tenant: TenantId, host: HostId, epoch: u64, frames: mpsc::Sender<Result<v1::HostDown, Status>>) -> Self {
+        Self {
+            tenant,
+            host,
+            epoch,
+            closed: CancellationToken::new(),
+            frames,
+            changed: Notify::new(),
+            generation: AtomicU64::new(0),
+        }
+    }
+
+    /// Queues a frame; `false` when the host does not keep up, whose session then ends.
+    pub fn send(&self, frame: v1::host_down::Frame) -> bool {
+        let sent = self.frames.try_send(Ok(v1::HostDown { frame: Some(frame) })).is_ok();
+        if !sent {
+            self.closed.cancel();
+        }
+        sent
+    }
+
+    /// Says goodbye and ends the session.
+    pub fn go_away(&self, reason: &str, message: &str) {
+        self.send(v1::host_down::Frame::Goaway(v1::HostGoaway {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            reconnect_after_ms: 0,
+        }));
+        self.closed.cancel();
+    }
+
+    /// Asks the session to send the desired state again. Coalesces.
+    pub fn refresh(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Returns when [`Self::refresh`] was called.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The number of the next desired state.
+    pub fn next_generation(&self) -> u64 {
+        self.generation.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}

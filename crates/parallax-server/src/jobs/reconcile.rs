@@ -1,0 +1,316 @@
+//! From what is wanted of an agent to replicas and builds on hosts, one step at a time.
+//!
+//! `core::rollout` and `core::placement` plan; this reads, asks them, and writes the answer.
+
+mod dirty;
+mod snapshot;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parallax_core::agent::Revision;
+use parallax_core::build::{Build, BuildPhase};
+use parallax_core::error::{Error, Result};
+use parallax_core::id::{AgentId, BuildId, HostId, ReplicaId, TenantId};
+use parallax_core::placement::{self, Candidate};
+use parallax_core::replica::{Observation, Replica, ReplicaPhase, Want};
+use parallax_core::rollout;
+use parallax_core::status::{self, Condition, Evidence, Phase, Status};
+use parallax_store::{agents, builds, events, replicas, revisions};
+
+use crate::app::App;
+use crate::app::events::agent_event;
+use crate::clock::random;
+
+pub use dirty::Dirty;
+use snapshot::Snapshot;
+
+/// A look at every agent without a signal, should one have been missed.
+const EVERYTHING_EVERY: Duration = Duration::from_secs(10);
+
+/// Reconciles until the server stops.
+pub async fn run(app: Arc<App>) {
+    let mut everything = tokio::time::interval(EVERYTHING_EVERY);
+    loop {
+        tokio::select! {
+            () = app.dirty.wait() => {}
+            _ = everything.tick() => mark_everything(&app).await,
+            () = app.shutdown.cancelled() => return,
+        }
+        for (tenant, agent) in app.dirty.take() {
+            if let Err(error) = reconcile(&app, tenant, agent).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, source = ?error.source, %agent, "cannot reconcile an agent; the next round tries again");
+            }
+        }
+    }
+}
+
+async fn mark_everything(app: &App) {
+    let listed = async {
+        let mut tx = app.store.system_read().await?;
+        agents::list_all(&mut tx).await
+    };
+    match listed.await {
+        Ok(all) => all.iter().for_each(|agent| app.dirty.mark(agent.tenant, agent.id)),
+        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot list agents"),
+    }
+}
+
+/// What one look decides; written in one transaction.
+#[derive(Debug, Default)]
+struct Decision {
+    stop: Vec<ReplicaId>,
+    create: Vec<Replica>,
+    build: Vec<Build>,
+    delete_replicas: Vec<ReplicaId>,
+    delete_agent: bool,
+    unschedulable: Option<String>,
+}
+
+/// Takes one agent one step further.
+///
+/// # Errors
+/// Whatever the store says; nothing is half done.
+pub async fn reconcile(app: &Arc<App>, tenant: TenantId, agent: AgentId) -> Result<()> {
+    let Some(mut snapshot) = Snapshot::read(app, tenant, agent).await? else { return Ok(()) };
+    let decision = decide(app, &snapshot);
+    let hosts = write(app, &snapshot, &decision).await?;
+    drain_stopped(app, &snapshot, &decision);
+    for host in hosts {
+        app.hosts.refresh(host);
+    }
+    if decision.delete_agent {
+        return Ok(());
+    }
+    snapshot.apply(decision.stop, decision.create, decision.build, &decision.delete_replicas);
+    write_status(app, &snapshot, decision.unschedulable.as_deref()).await
+}
+
+fn decide(app: &App, snapshot: &Snapshot) -> Decision {
+    let mut decision = Decision { delete_replicas: snapshot.expired_dead(app.limits.dead_replicas_kept), ..Decision::default() };
+    let agent = &snapshot.agent;
+    let wanted = if agent.delete.is_some() || agent.suspended { None } else { snapshot.revision.as_ref() };
+    let Some(revision) = wanted else {
+        decision.stop = snapshot.stoppable(app);
+        decision.delete_agent = agent.delete.is_some() && snapshot.nothing_runs();
+        if decision.delete_agent {
+            decision.delete_replicas = snapshot.replicas.iter().map(|e| e.replica.id).collect();
+        }
+        return decision;
+    };
+    let steps = rollout::plan(agent.replicas, revision.id, &snapshot.replicas);
+    decision.stop = steps.stop;
+    place(app, snapshot, revision, steps.create, &mut decision);
+    decision
+}
+
+/// Finds hosts for new replicas; where the revision is not prepared yet, that comes first.
+fn place(app: &App, snapshot: &Snapshot, revision: &Revision, create: u32, decision: &mut Decision) {
+    let mut assigned = snapshot.load.clone();
+    for _ in 0..create {
+        let candidates: Vec<Candidate<'_>> = snapshot
+            .hosts
+            .iter()
+            .map(|host| {
+                let load = assigned.get(&host.id).copied().unwrap_or_default();
+                Candidate {
+                    host,
+                    connected: app.hosts.is_connected(host.id),
+                    assigned: load.replicas,
+                    cpu_reserved: load.cpu_millis,
+                    memory_reserved: load.memory_bytes,
+                }
+            })
+            .collect();
+        let spec = &revision.spec;
+        let host = match placement::choose(&candidates, &spec.resources, spec.isolation) {
+            Ok(host) => host,
+            Err(nowhere) => {
+                decision.unschedulable = Some(nowhere.words);
+                return;
+            }
+        };
+        assigned.entry(host).or_default().add(&revision.spec.resources);
+        prepare_or_create(app, snapshot, revision, host, decision);
+    }
+}
+
+fn prepare_or_create(app: &App, snapshot: &Snapshot, revision: &Revision, host: HostId, decision: &mut Decision) {
+    let now = app.clock.now();
+    let known = snapshot.builds.iter().chain(&decision.build).find(|build| build.host == host);
+    match known {
+        Some(build) if build.phase == BuildPhase::Succeeded => decision.create.push(Replica {
+            tenant: snapshot.agent.tenant,
+            id: ReplicaId::new(now, random()),
+            agent: snapshot.agent.id,
+            revision: revision.id,
+            revision_number: revision.number,
+            host,
+            build: build.id,
+            want: Want::Run,
+            observed: Observation::nothing_yet(),
+            created_at: now,
+            updated_at: now,
+        }),
+        // Under way, or failed: a failed build is not tried again by itself.
+        Some(_) => {}
+        None => decision.build.push(Build {
+            tenant: snapshot.agent.tenant,
+            id: BuildId::new(now, random()),
+            agent: snapshot.agent.id,
+            agent_name: snapshot.agent.name.clone(),
+            host,
+            key: revision.build_key.clone(),
+            source_digest: revision.source_digest.clone(),
+            source_bytes: revision.source_bytes,
+            spec: revision.spec.build(),
+            phase: BuildPhase::Queued,
+            reason: None,
+            message: String::new(),
+            plan_json: None,
+            cached: false,
+            cancel_requested: false,
+            created_at: now,
+            started_at: None,
+            ended_at: None,
+        }),
+    }
+}
+
+/// Writes a decision; answers the hosts that it concerns.
+async fn write(app: &App, snapshot: &Snapshot, decision: &Decision) -> Result<Vec<HostId>> {
+    let cancel = snapshot.builds_to_cancel();
+    let nothing = decision.stop.is_empty()
+        && decision.create.is_empty()
+        && decision.build.is_empty()
+        && decision.delete_replicas.is_empty()
+        && cancel.is_empty()
+        && !decision.delete_agent;
+    if nothing {
+        return Ok(Vec::new());
+    }
+    let mut hosts: Vec<HostId> = snapshot.hosts_of(&decision.stop).chain(snapshot.hosts_of(&decision.delete_replicas)).collect();
+    hosts.extend(decision.create.iter().map(|r| r.host));
+    hosts.extend(decision.build.iter().map(|b| b.host));
+    hosts.extend(cancel.iter().map(|b| b.host));
+    hosts.sort_unstable();
+    hosts.dedup();
+    let now = app.clock.now();
+    let given = (
+        snapshot.agent.clone(),
+        (decision.stop.clone(), decision.create.clone(), decision.build.clone()),
+        (decision.delete_replicas.clone(), cancel, decision.delete_agent),
+    );
+    let written = app.store.write(snapshot.agent.tenant, given, move |tx, (agent, make, unmake)| {
+        Box::pin(async move {
+            for id in &make.0 {
+                replicas::set_want(tx, *id, Want::Stop, now).await?;
+            }
+            for build in &make.2 {
+                builds::insert(tx, build).await?;
+            }
+            for replica in &make.1 {
+                replicas::insert(tx, replica).await?;
+            }
+            for id in &unmake.0 {
+                replicas::delete(tx, *id).await?;
+            }
+            for build in &unmake.1 {
+                builds::update_progress(tx, build).await?;
+            }
+            if unmake.2 {
+                builds::delete_for_agent(tx, agent.id).await?;
+                revisions::delete_for_agent(tx, agent.id).await?;
+                agents::delete(tx, agent.id).await?;
+                let message = format!("agent `{}` is gone", agent.name);
+                events::append(tx, &agent_event(now, agent.id, "deleted", &message, &serde_json::json!({}))).await?;
+            }
+            Ok::<_, Error>(())
+        })
+    });
+    written.await?;
+    Ok(hosts)
+}
+
+/// Sends nothing further to replicas that are about to stop; what they have, they may finish.
+fn drain_stopped(app: &App, snapshot: &Snapshot, decision: &Decision) {
+    let group = app.directory.find(snapshot.agent.tenant, &snapshot.agent.name);
+    let Some(group) = group else { return };
+    for id in &decision.stop {
+        if let Some(slot) = group.slot_of_replica(*id) {
+            group.drain(slot);
+        }
+    }
+}
+
+async fn write_status(app: &App, snapshot: &Snapshot, unschedulable: Option<&str>) -> Result<()> {
+    let conditions = conditions(app, snapshot);
+    let agent = &snapshot.agent;
+    let evidence = Evidence {
+        generation: agent.generation,
+        desired: if agent.suspended || agent.delete.is_some() { 0 } else { agent.replicas },
+        suspended: agent.suspended,
+        deleting: agent.delete.is_some(),
+        revision_number: snapshot.revision.as_ref().map(|r| r.number),
+        builds: &snapshot.builds,
+        replicas: &snapshot.replicas,
+        unschedulable,
+        conditions: &conditions,
+    };
+    let now = app.clock.now();
+    let fresh = status::derive(&evidence, &agent.status, now);
+    if fresh == agent.status {
+        return Ok(());
+    }
+    let announced = (fresh.phase, fresh.reason) != (agent.status.phase, agent.status.reason);
+    let given = (agent.id, fresh);
+    let written = app.store.write(agent.tenant, given, move |tx, (id, fresh)| {
+        Box::pin(async move {
+            agents::set_status(tx, *id, fresh, now).await?;
+            if announced {
+                events::append(tx, &status_event(*id, fresh, now)).await?;
+            }
+            Ok::<_, Error>(())
+        })
+    });
+    written.await
+}
+
+fn status_event(id: AgentId, status: &Status, now: parallax_core::time::Timestamp) -> events::NewEvent {
+    let reason = status.reason.map_or_else(String::new, |r| format!(" ({r})"));
+    let message = format!("{}{reason} {}", status.phase, status.message);
+    agent_event(now, id, "phase_changed", message.trim_end(), status)
+}
+
+fn conditions(app: &App, snapshot: &Snapshot) -> Vec<Condition> {
+    let mut conditions = Vec::new();
+    let runs = |e: &&parallax_core::status::ReplicaEvidence| e.replica.observed.phase == ReplicaPhase::Running;
+    let away = snapshot.replicas.iter().filter(runs).filter(|e| !app.hosts.is_connected(e.replica.host)).count();
+    if away > 0 {
+        conditions.push(Condition {
+            kind: "HostConnected".to_owned(),
+            holds: false,
+            message: format!("the hosts of {away} replicas are away; what is shown of them is what they last said"),
+        });
+    }
+    let unsafe_host = snapshot
+        .replicas
+        .iter()
+        .filter(runs)
+        .any(|e| e.replica.observed.isolation.starts_with("none"));
+    if unsafe_host {
+        conditions.push(Condition {
+            kind: "Isolated".to_owned(),
+            holds: false,
+            message: "a host runs this agent without isolation (--unsafe-no-isolation)".to_owned(),
+        });
+    }
+    conditions
+}
+
+/// Whether an agent is at rest: for tests and for waiting.
+#[must_use]
+pub fn is_settled(status: &Status, generation: u64) -> bool {
+    status.observed_generation == generation
+        && matches!(status.phase, Phase::Ready | Phase::Failed | Phase::Suspended | Phase::Degraded)
+}

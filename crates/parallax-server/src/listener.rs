@@ -1,0 +1,184 @@
+//! Where the server listens, and when it refuses to.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// A connection that has not sent a request by then is closed: slow or silent peers must not
+/// hold a place.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often a silent HTTP/2 peer is asked whether it is there, and how long it may take to say.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Streams that one connection may have open.
+const STREAMS_PER_CONNECTION: u32 = 1024;
+
+/// A certificate chain and its key, as PEM files.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Whether a listener without TLS may be reached from other machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Plaintext {
+    #[default]
+    LoopbackOnly,
+    /// Keys and tasks cross the network in clear; named so that nobody asks for it by accident.
+    Insecure,
+    /// A proxy in front terminates TLS.
+    BehindProxy,
+}
+
+/// Why the server does not listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error(
+        "refusing to listen on {address} without TLS: API keys would cross the network in clear; \
+         pass --tls-cert and --tls-key, or --behind-proxy where a proxy terminates TLS, or --insecure-plaintext"
+    )]
+    Unprotected { address: SocketAddr },
+    #[error("cannot listen on {address}: {}", hint(source))]
+    Bind {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot use the certificate {} with the key {}", tls.cert.display(), tls.key.display())]
+    Certificate {
+        tls: Tls,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("the listener failed")]
+    Serve(#[source] io::Error),
+}
+
+fn hint(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "the port is in use; stop the program that has it, or choose another with --listen (port 0: any)".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "not permitted; choose a port above 1023".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A bound socket with what it takes to serve on it.
+pub(crate) struct Bound {
+    pub address: SocketAddr,
+    socket: TcpListener,
+    tls: Option<RustlsConfig>,
+    /// PEM of the server's own chain; empty without TLS.
+    pub ca_pem: Vec<u8>,
+    pub handle: Handle<SocketAddr>,
+}
+
+impl Bound {
+    /// Binds, or says why not. Accepts nothing yet.
+    pub(crate) fn new(address: SocketAddr, tls: Option<&Tls>, plaintext: Plaintext) -> Result<Self, ListenError> {
+        if tls.is_none() && !address.ip().is_loopback() && plaintext == Plaintext::LoopbackOnly {
+            return Err(ListenError::Unprotected { address });
+        }
+        let (config, ca_pem) = match tls {
+            Some(tls) => {
+                let (config, pem) = load(tls).map_err(|source| ListenError::Certificate { tls: tls.clone(), source })?;
+                (Some(config), pem)
+            }
+            None => (None, Vec::new()),
+        };
+        let bind = || -> io::Result<TcpListener> {
+            let socket = TcpListener::bind(address)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        let socket = bind().map_err(|source| ListenError::Bind { address, source })?;
+        let address = socket.local_addr().map_err(|source| ListenError::Bind { address, source })?;
+        Ok(Self { address, socket, tls: config, ca_pem, handle: Handle::new() })
+    }
+
+    /// The address by which a program on this machine reaches the listener.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let ip = match self.address.ip() {
+            ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ip => ip,
+        };
+        format!("{scheme}://{}", SocketAddr::new(ip, self.address.port()))
+    }
+
+    /// Serves until the handle says stop.
+    pub(crate) async fn serve(self, router: axum::Router) -> Result<(), ListenError> {
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let served = match self.tls {
+            Some(tls) => {
+                let mut server = axum_server::from_tcp_rustls(self.socket, tls).map_err(ListenError::Serve)?;
+                tune(server.http_builder());
+                server.first_request_timeout(FIRST_REQUEST_TIMEOUT).handle(self.handle).serve(service).await
+            }
+            None => {
+                let mut server = axum_server::from_tcp(self.socket).map_err(ListenError::Serve)?;
+                tune(server.http_builder());
+                server.first_request_timeout(FIRST_REQUEST_TIMEOUT).handle(self.handle).serve(service).await
+            }
+        };
+        served.map_err(ListenError::Serve)
+    }
+}
+
+fn tune(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
+    builder
+        .http2()
+        .timer(hyper_util::rt::TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        // Extended CONNECT lets WebSockets cross the same connection.
+        .enable_connect_protocol();
+    builder.http1().timer(hyper_util::rt::TokioTimer::new());
+}
+
+type Loaded = Result<(RustlsConfig, Vec<u8>), Box<dyn std::error::Error + Send + Sync>>;
+
+fn load(tls: &Tls) -> Loaded {
+    let pem = std::fs::read(&tls.cert)?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok((RustlsConfig::from_config(Arc::new(config)), pem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_others_can_reach_needs_tls() {
+        let open: SocketAddr = "0.0.0.0:0".parse().expect("an address");
+        let refused = Bound::new(open, None, Plaintext::LoopbackOnly);
+        assert!(matches!(refused, Err(ListenError::Unprotected { .. })));
+        assert!(Bound::new(open, None, Plaintext::BehindProxy).is_ok());
+    }
+
+    #[test]
+    fn a_port_in_use_is_named_with_a_way_out() {
+        let first = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = first.local_addr().expect("it is bound");
+        let Err(error) = Bound::new(address, None, Plaintext::LoopbackOnly) else { panic!("bound twice") };
+        assert!(error.to_string().contains("the port is in use"), "{error}");
+    }
+}
