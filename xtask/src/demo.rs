@@ -41,6 +41,9 @@ pub struct Args {
     /// Build with optimisations: slower to build, and what a measurement needs
     #[arg(long)]
     release: bool,
+    /// Use this `parallax` instead of building one
+    #[arg(long, conflicts_with = "release")]
+    binary: Option<PathBuf>,
 }
 
 impl Args {
@@ -87,7 +90,10 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 }
 
 fn tour(workspace: &Workspace, args: &Args, stop: &AtomicBool, steps: &mut Steps) -> Result<()> {
-    let binary = steps.run("build", || build(workspace, args.release))?;
+    let binary = match &args.binary {
+        Some(binary) => std::path::absolute(binary).context("resolving --binary")?,
+        None => steps.run("build", || build(workspace, args.release))?,
+    };
     let cache = Cache::open(&workspace.config)?;
     steps.run("vendor the SDKs", || vendor::vendor(workspace, &cache))?;
     let temporary = tempfile::Builder::new()
