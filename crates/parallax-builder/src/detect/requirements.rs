@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use pep508_rs::{PackageName, Requirement, VerbatimUrl};
+use pep508_rs::PackageName;
 
 use super::pyproject::{Pipfile, PyProject};
 use crate::plan::{Context, PlanError};
@@ -121,14 +121,25 @@ pub(crate) fn dependency_names(context: &Context<'_>) -> Result<BTreeSet<String>
     Ok(names)
 }
 
-/// The normalised name of a PEP 508 requirement; of one with a relative URL, which the standard
-/// does not know but pip does, the part before `@`.
+/// The normalised name of a PEP 508 requirement, of which no more is needed here. Relative URLs,
+/// which the standard does not know but pip does, are no obstacle. (The parser of `pep508_rs` for
+/// whole requirements panics on some malformed ones, which a tenant could send.)
 fn name_of(requirement: &str) -> Option<String> {
-    if let Ok(parsed) = Requirement::<VerbatimUrl>::from_str(requirement) {
-        return Some(parsed.name.to_string());
+    let in_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let requirement = requirement.trim();
+    let end = requirement
+        .find(|c| !in_name(c))
+        .unwrap_or(requirement.len());
+    let (name, rest) = requirement.split_at(end);
+    let follows = rest.trim_start().chars().next();
+    if follows.is_some_and(|c| !"[(<>=!~;@,".contains(c)) {
+        return None; // Not a requirement at all.
     }
-    let before_url = requirement.split(['@', '[', ';']).next()?.trim();
-    let name = PackageName::from_str(before_url).ok()?; // Not a requirement at all.
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    if !name.starts_with(edge) || !name.ends_with(edge) {
+        return None; // Nor this.
+    }
+    let name = PackageName::from_str(name).ok()?; // Nor whatever else it refuses.
     Some(name.to_string())
 }
 
@@ -156,7 +167,9 @@ mod tests {
         ] {
             assert_eq!(name_of(requirement).as_deref(), Some(name), "{requirement}");
         }
-        assert_eq!(name_of("--hash=sha256:abc"), None);
+        for no_requirement in ["--hash=sha256:abc", "3.é", "a b", "", "[x]", "-"] {
+            assert_eq!(name_of(no_requirement), None, "{no_requirement}");
+        }
         assert_eq!(without_comment("a # b"), "a");
         assert_eq!(
             without_comment("sdk @ https://x/y#egg=sdk"),

@@ -104,7 +104,20 @@ pub(super) fn choose_manager(context: &mut Context<'_>) -> Result<Manager, PlanE
             format!("{sign} comes first"),
         );
     }
-    let has_uv = uv.is_some();
+    let (name, how) = tool_of(kind, uv.is_some());
+    Ok(Manager {
+        kind,
+        shown: PackageManager {
+            name: name.to_owned(),
+            version: uv.filter(|_| name == "uv").map(|tool| tool.version.clone()),
+            why: format!("found {sign}{how}"),
+        },
+        has_uv: uv.is_some(),
+    })
+}
+
+/// The program that installs, and how it comes here.
+fn tool_of(kind: ManagerKind, has_uv: bool) -> (&'static str, &'static str) {
     let name = match kind {
         ManagerKind::Uv => "uv",
         ManagerKind::Poetry => "poetry",
@@ -120,15 +133,7 @@ pub(super) fn choose_manager(context: &mut Context<'_>) -> Result<Manager, PlanE
         ManagerKind::Uv => "; pip fetches uv, which is not on this host",
         _ => "; uv is not on this host",
     };
-    Ok(Manager {
-        kind,
-        shown: PackageManager {
-            name: name.to_owned(),
-            version: uv.filter(|_| name == "uv").map(|tool| tool.version.clone()),
-            why: format!("found {sign}{how}"),
-        },
-        has_uv,
-    })
+    (name, how)
 }
 
 pub(super) fn lay_out(context: &mut Context<'_>, manager: &Manager) -> Result<LaidOut, PlanError> {

@@ -1,3 +1,4 @@
 //! Integration tests of the builder.
 
 mod corpus;
+mod odd_manifests;
