@@ -84,13 +84,13 @@ impl HostConfig {
 }
 
 /// A laptop carries this many small agents; an operator of a larger machine says so.
-pub const DEFAULT_MAX_REPLICAS: u32 = 256;
+const DEFAULT_MAX_REPLICAS: u32 = 256;
 /// Installing dependencies keeps a machine busy: two at a time make both slow.
-pub const DEFAULT_CONCURRENT_BUILDS: usize = 1;
+const DEFAULT_CONCURRENT_BUILDS: usize = 1;
 /// Enough for a fleet that is deployed at once.
-pub const DEFAULT_QUEUED_BUILDS: usize = 128;
+const DEFAULT_QUEUED_BUILDS: usize = 128;
 /// Fine enough for a graph, coarse enough to cost nothing.
-pub const DEFAULT_USAGE_INTERVAL: Duration = Duration::from_secs(5);
+const DEFAULT_USAGE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How a host proves who it is.
 #[derive(Clone, PartialEq, Eq)]

@@ -520,9 +520,11 @@ impl Actor {
         tokio::select! {
             changed = self.incoming.changed() => return changed.is_ok(),
             changed = self.apps.changed() => return changed.is_ok(),
-            end = ended_or_probed(&mut self.running) => if let Some(end) = end {
+            end = ended_or_probed(&mut self.running) => {
                 let started = self.running.as_ref().map(|running| observe::started(&running.state));
-                self.ended(end, started).await;
+                if let Some(end) = end {
+                    self.ended(end, started).await;
+                }
             }
             () = sleep_until(wake) => {
                 if let Some(stopping) = self.overdue() {

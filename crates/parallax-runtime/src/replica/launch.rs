@@ -22,8 +22,6 @@ const KEEP_INCARNATIONS: usize = 5;
 pub(super) struct Ready {
     pub(super) dir: PathBuf,
     pub(super) cgroup: Option<Cgroup>,
-    /// Where the probe asks.
-    pub(super) port: Option<u16>,
 }
 
 /// Writes everything that the shim of `incarnation` needs. Blocks.
@@ -75,7 +73,6 @@ pub(super) fn prepare(
     Ok(Ready {
         dir: incarnation_dir,
         cgroup,
-        port,
     })
 }
 

@@ -1,0 +1,10 @@
+//! A real host with real shims against a control plane that does what a test tells it.
+
+mod adoption;
+mod builds;
+mod fixture;
+mod hostile;
+mod logs;
+mod plane;
+mod replicas;
+mod sessions;
