@@ -83,6 +83,18 @@ test('any other error is internal, without its stack', async (t) => {
   assert.match((await session.next('failed')).message, /result is not JSON: .*BigInt/)
 })
 
+test('a result that cannot be encoded fails, and the agent lives on', async (t) => {
+  const { session } = await connected(t, (agent) => {
+    agent.capability('untyped', () => result(1, { usage: { inputTokens: Number.NaN } }))
+  })
+  session.give('untyped', null)
+  const { code, message, credit } = await session.next('failed')
+  assert.deepEqual([code, credit], ['internal', 1])
+  assert.match(message, /cannot be sent/)
+  session.give('untyped', null)
+  assert.equal((await session.next('failed')).code, 'internal')
+})
+
 test('input that breaks the schema never reaches the handler', async (t) => {
   const { session } = await connected(t, (agent) => {
     const inputSchema = { type: 'object', required: ['n'], properties: { n: { type: 'integer' } } }

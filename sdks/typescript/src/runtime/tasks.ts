@@ -175,7 +175,7 @@ export class TaskTable implements Uplink {
         return await getBlob(session.channel, ref, blob, signal)
       } catch (error) {
         signal.throwIfAborted()
-        if (tries >= BLOB_TRIES || !isTransient(error)) {
+        if (tries >= BLOB_TRIES || !isStatus(error) || !TRANSIENT.has(error.code)) {
           throw new TaskError('input_unavailable', `cannot fetch the input: ${messageOf(error)}`, {
             retryable: true,
             cause: error,
@@ -267,7 +267,7 @@ export class TaskTable implements Uplink {
         return
       } catch (error) {
         if (session === this.#session) {
-          await this.#uploadFailed(settled, error, tries)
+          await this.#deliveryFailed(settled, error, tries)
         }
       }
     }
@@ -283,9 +283,14 @@ export class TaskTable implements Uplink {
     }
   }
 
-  async #uploadFailed(settled: Settled, error: unknown, tries: number): Promise<void> {
-    this.#log.warn('a result could not be uploaded', { task: settled.ref.taskId, tries, error: messageOf(error) })
-    if (tries >= BLOB_TRIES || !isTransient(error)) {
+  async #deliveryFailed(settled: Settled, error: unknown, tries: number): Promise<void> {
+    this.#log.warn('a result could not be sent', { task: settled.ref.taskId, tries, error: messageOf(error) })
+    if (!isStatus(error)) {
+      // Not the network: a field of the result is not what its type says.
+      settled.replaceByFailure(new TaskError('internal', `the result cannot be sent: ${messageOf(error)}`))
+      return
+    }
+    if (tries >= BLOB_TRIES || !TRANSIENT.has(error.code)) {
       settled.replaceByFailure(
         new TaskError('result_not_stored', `the result could not be uploaded: ${messageOf(error)}`, { retryable: true }),
       )
@@ -420,6 +425,7 @@ export class TaskTable implements Uplink {
   }
 }
 
-function isTransient(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && TRANSIENT.has(error.code)
+/** Whether a call ended with a gRPC status. */
+function isStatus(error: unknown): error is Error & { readonly code: number } {
+  return error instanceof Error && 'code' in error && typeof error.code === 'number'
 }
