@@ -234,11 +234,14 @@ async fn run_jobs(
     done: &mut Vec<Box<dyn Job>>,
 ) -> Result<bool, StoreError> {
     let mut appended = false;
+    let mut mark = "SAVEPOINT job";
     let mut next = Some(first);
     while let Some(mut job) = next {
-        let ran = savepoint(tx, job.as_mut()).await;
+        let ran = mark_and_run(tx, mark, job.as_mut()).await;
         done.push(job);
-        appended |= ran?;
+        let kept = ran?;
+        appended |= kept && tx.appended;
+        mark = if kept { NEXT_MARK } else { UNDONE };
         next = if done.len() < BATCH {
             waiting.try_recv().ok()
         } else {
@@ -249,12 +252,23 @@ async fn run_jobs(
     Ok(appended)
 }
 
-/// Runs one job so that its failure undoes its own writes only. Fails when the transaction itself
-/// is gone, as SQLite does to it when the disk is full.
-async fn savepoint(tx: &mut Tx, job: &mut dyn Job) -> Result<bool, StoreError> {
+/// One trip to the database instead of two: those are what a small write costs.
+const NEXT_MARK: &str = "RELEASE job; SAVEPOINT job";
+/// After a job that failed: the transaction is back at its mark, which serves the next job as well.
+const UNDONE: &str = "";
+
+/// Runs one job behind a mark, so that its failure undoes its own writes only; whether they stay.
+/// Fails when the transaction itself is gone, as SQLite does to it when the disk is full.
+async fn mark_and_run(
+    tx: &mut Tx,
+    mark: &'static str,
+    job: &mut dyn Job,
+) -> Result<bool, StoreError> {
     tx.scope = job.scope();
     tx.appended = false;
-    tx.execute("SAVEPOINT job", &[]).await?;
+    if mark != UNDONE {
+        tx.execute(mark, &[]).await?;
+    }
     let mut keep = job.run(tx).await;
     let failure = tx.settle();
     if let Err(error) = &failure
@@ -266,8 +280,7 @@ async fn savepoint(tx: &mut Tx, job: &mut dyn Job) -> Result<bool, StoreError> {
     if !keep && let Err(gone) = tx.execute("ROLLBACK TO job", &[]).await {
         return Err(failure.err().unwrap_or(gone));
     }
-    tx.execute("RELEASE job", &[]).await?;
-    Ok(keep && tx.appended)
+    Ok(keep)
 }
 
 /// The writing connection, between transactions.

@@ -16,6 +16,12 @@ use crate::error::StoreError;
 const BEAT: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// PostgreSQL notices within milliseconds that a server which was killed has gone; one that starts
+/// in its place waits for that.
+const AFTER_CRASH: &str = "SET lock_timeout = '1s'";
+/// The code of a lock that was not given in time.
+const LOCK_TIMEOUT: &str = "55P03";
+
 /// A session-level advisory lock on a connection of its own. PostgreSQL gives it to someone else
 /// as soon as that connection ends, so that a task watches over it.
 #[derive(Clone)]
@@ -30,13 +36,17 @@ impl Guard {
         stop: CancellationToken,
         tasks: &TaskTracker,
     ) -> Result<Self, StoreError> {
-        let taken = sqlx::query("SELECT pg_try_advisory_lock($1, $2) AS taken")
+        sqlx::raw_sql(AFTER_CRASH).execute(&mut connection).await?;
+        let taken = sqlx::query("SELECT pg_advisory_lock($1, $2)")
             .bind(LOCK_CLASS)
             .bind(SERVER_LOCK)
-            .fetch_one(&mut connection)
-            .await?
-            .try_get::<bool, _>("taken")?;
-        if !taken {
+            .execute(&mut connection)
+            .await;
+        if let Err(error) = taken {
+            let code = error.as_database_error().and_then(|error| error.code());
+            if code.as_deref() != Some(LOCK_TIMEOUT) {
+                return Err(error.into());
+            }
             let database = format!("database {}", options.get_database().unwrap_or("(default)"));
             let holder = holder(&mut connection).await?;
             return Err(StoreError::AlreadyServed { database, holder });
@@ -93,7 +103,15 @@ async fn keep(mut connection: PgConnection, stop: CancellationToken, tell: watch
             return;
         }
     }
-    if let Err(error) = connection.close().await {
+    // Said aloud, because the end of a connection is noticed only some time after it was closed.
+    let unlock = sqlx::query("SELECT pg_advisory_unlock($1, $2)")
+        .bind(LOCK_CLASS)
+        .bind(SERVER_LOCK);
+    let released = async {
+        unlock.execute(&mut connection).await?;
+        connection.close().await
+    };
+    if let Err(error) = released.await {
         warn!(%error, "giving the lock on the database back failed");
     }
 }
