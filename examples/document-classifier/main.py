@@ -54,7 +54,7 @@ MANY_DOCUMENTS = {
 
 # Trained at each start from the corpus in this folder: it takes well under a second.
 model = train(load("train"))
-agent = Agent(labels={"labels": ",".join(model.labels)})
+agent = Agent(labels={"classes": ",".join(model.labels)})
 
 
 @agent.capability("classify", idempotent=True, input_schema=ONE_DOCUMENT)
