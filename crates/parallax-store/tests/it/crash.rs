@@ -2,13 +2,13 @@
 //! child of theirs.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use parallax_core::id::TenantId;
 use parallax_store::{Config, Page, Store, StoreError, agents, tenants};
 
-use crate::database::Database;
+use crate::database::on_both;
 use crate::samples;
 
 /// What tells a child what to do, among the arguments that libtest takes for names of tests.
@@ -16,11 +16,11 @@ const ORDER: &str = "child-order=";
 /// Enough for several batches.
 const ACKNOWLEDGED: usize = 300;
 
-fn child(order: &str, path: &Path) -> Command {
+fn child(order: &str, url: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
     command
         .args(["--exact", "--nocapture", "crash::the_child_process"])
-        .arg(format!("{ORDER}{order}:{}", path.display()))
+        .arg(format!("{ORDER}{order}:{url}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     command
@@ -31,24 +31,23 @@ fn child(order: &str, path: &Path) -> Command {
 async fn the_child_process() {
     let order = std::env::args().find_map(|a| a.strip_prefix(ORDER).map(str::to_owned));
     let Some(order) = order else { return };
-    match order.split_once(':').expect("an order and a path") {
-        ("write", path) => write_for_ever(path.into()).await,
-        ("fill", path) => fill(path.into()).await,
+    match order.split_once(':').expect("an order and a URL") {
+        ("write", url) => write_for_ever(url).await,
+        ("fill", url) => fill(url).await,
         (other, _) => panic!("no order {other}"),
     }
 }
 
-async fn open(path: PathBuf) -> (Store, TenantId) {
-    let config = Config::new(format!("sqlite:{}", path.display()));
-    let store = Store::open(&config).await.expect("opens");
+async fn open(url: &str) -> (Store, TenantId) {
+    let store = Store::open(&Config::new(url)).await.expect("opens");
     let tenant = samples::tenant(1);
     crate::database::add_tenant(&store, tenant.clone()).await;
     (store, tenant.id)
 }
 
 /// Writes from sixteen tasks; says `did NAME` after each acknowledgement.
-async fn write_for_ever(path: PathBuf) {
-    let (store, tenant) = open(path).await;
+async fn write_for_ever(url: &str) {
+    let (store, tenant) = open(url).await;
     let mut tasks = tokio::task::JoinSet::new();
     for writer in 0..16_u8 {
         let store = store.clone();
@@ -84,8 +83,9 @@ fn numbered(tenant: TenantId, writer: u8, n: u32) -> parallax_core::agent::Agent
 }
 
 /// Fills a small disk, then makes room on it.
-async fn fill(path: PathBuf) {
-    let (store, tenant) = open(path.clone()).await;
+async fn fill(url: &str) {
+    let (store, tenant) = open(url).await;
+    let path = Path::new(url.strip_prefix("sqlite:").expect("a file"));
     let ballast = path.with_file_name("ballast");
     std::fs::write(&ballast, vec![1; 400_000]).expect("there is room for it");
     let mut written = 0;
@@ -125,10 +125,9 @@ impl Drop for Killed {
     }
 }
 
-#[tokio::test]
-async fn what_was_acknowledged_survives_a_kill_of_the_process() {
-    let database = Database::sqlite();
-    let child = child("write", &database.path())
+on_both! {
+async fn what_was_acknowledged_survives_a_kill_of_the_process(database: Database) {
+    let child = child("write", &database.config.url)
         .spawn()
         .expect("this program runs");
     let mut child = Killed(child);
@@ -143,7 +142,9 @@ async fn what_was_acknowledged_survives_a_kill_of_the_process() {
     assert!(acknowledged.len() >= ACKNOWLEDGED, "{}", acknowledged.len());
 
     let store = database.open().await;
-    assert_eq!(database.sql("PRAGMA integrity_check").await, "ok\n");
+    if database.postgres.is_none() {
+        assert_eq!(database.sql("PRAGMA integrity_check").await, "ok\n");
+    }
     let mut tx = store.system_read().await.expect("a reader");
     let tenant = tenants::first(&mut tx)
         .await
@@ -158,13 +159,17 @@ async fn what_was_acknowledged_survives_a_kill_of_the_process() {
         assert!(found.is_some(), "{name} was acknowledged");
     }
 }
+}
 
 #[tokio::test]
 async fn a_full_disk_is_reported_and_loses_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     // A disk of two megabytes that only the child sees.
     let script = "mount -t tmpfs -o size=2m plx-test \"$0\" && exec \"$@\"";
-    let inner = child("fill", &folder.path().join("test.db"));
+    let inner = child(
+        "fill",
+        &format!("sqlite:{}/test.db", folder.path().display()),
+    );
     let unshare = |script: &str| {
         let mut command = Command::new("unshare");
         command
