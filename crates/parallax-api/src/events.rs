@@ -14,6 +14,10 @@ pub enum EventEntry {
     Skipped {
         to: u64,
     },
+    /// Why the server ended the stream.
+    Problem {
+        problem: Box<crate::Problem>,
+    },
 }
 
 /// A transition that a user can see.

@@ -15,6 +15,10 @@ pub enum LogEntry {
         source: String,
         message: String,
     },
+    /// Why the server ended the stream.
+    Problem {
+        problem: Box<crate::Problem>,
+    },
 }
 
 /// One line of output.

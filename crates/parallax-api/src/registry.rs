@@ -67,10 +67,14 @@ pub enum RegistryEvent {
     /// All present entries were sent; changes follow.
     Synced,
     Upserted {
-        entry: RegistryEntry,
+        entry: Box<RegistryEntry>,
     },
     Removed {
         agent_name: String,
         instance_uuid: String,
+    },
+    /// Why the server ended the stream.
+    Problem {
+        problem: Box<crate::Problem>,
     },
 }

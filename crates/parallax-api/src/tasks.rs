@@ -162,6 +162,50 @@ pub struct TaskEventView {
     pub task: TaskView,
 }
 
+/// What a stream of an attached call carries, and a stream of a task's events; the field that is
+/// named like the kind is there. A call ends with `answer` or `problem`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TaskEntry {
+    #[serde(rename = "type")]
+    pub kind: TaskEntryKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Box<TaskEventView>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<ProgressView>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<PartialView>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Box<InvokeResponse>>,
+    /// Why there is no answer, or why the server ended the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Box<crate::Problem>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskEntryKind {
+    Event,
+    Progress,
+    Partial,
+    Answer,
+    Problem,
+}
+
+impl TaskEntry {
+    /// An entry without its field.
+    #[must_use]
+    pub fn new(kind: TaskEntryKind) -> Self {
+        Self {
+            kind,
+            event: None,
+            progress: None,
+            partial: None,
+            answer: None,
+            problem: None,
+        }
+    }
+}
+
 /// Asks for a stop.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
