@@ -74,14 +74,6 @@ impl Default for Limits {
     }
 }
 
-/// Where hosted agents find this server.
-#[derive(Debug, Clone, Default)]
-pub struct AgentEndpoint {
-    pub url: String,
-    /// PEM of the certificates to trust; empty where the system's do.
-    pub ca_pem: Vec<u8>,
-}
-
 /// The control plane's state. Everything durable is in `store`; the rest can be lost.
 pub struct App {
     pub store: Store,
@@ -91,7 +83,6 @@ pub struct App {
     pub auth: Authenticator,
     pub clock: Clock,
     pub limits: Limits,
-    pub endpoint: AgentEndpoint,
     pub data_dir: PathBuf,
     /// Agents whose plan must be looked at again.
     pub dirty: Dirty,

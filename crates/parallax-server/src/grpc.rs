@@ -13,21 +13,21 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-pub use agents::AgentGateway;
-pub use blobs::BlobGateway;
-pub use hosts::HostGateway;
-pub use registry::{RegistryGateway, cursor, entry};
-pub use session::{MAX_FRAME_BYTES, check_payload};
-pub use tasks::TaskGateway;
+pub(crate) use agents::AgentGateway;
+pub(crate) use blobs::BlobGateway;
+pub(crate) use hosts::HostGateway;
+pub(crate) use registry::RegistryGateway;
+pub(crate) use session::{MAX_FRAME_BYTES, check_payload};
+pub(crate) use tasks::TaskGateway;
 
 /// The metadata key that carries an error's stable code.
-pub const CODE_METADATA: &str = "parallax-code";
+pub(crate) const CODE_METADATA: &str = "parallax-code";
 
 /// The caller, as the authentication layer found it.
 ///
 /// # Errors
 /// Fails when the layer is missing, which is a fault of the server's wiring.
-pub fn principal<T>(request: &tonic::Request<T>) -> Result<Principal, Status> {
+pub(crate) fn principal<T>(request: &tonic::Request<T>) -> Result<Principal, Status> {
     request
         .extensions()
         .get::<Principal>()
@@ -36,7 +36,7 @@ pub fn principal<T>(request: &tonic::Request<T>) -> Result<Principal, Status> {
 }
 
 /// Maps a domain error: the one place where gRPC's codes are chosen.
-pub fn status(error: &Error) -> Status {
+pub(crate) fn status(error: &Error) -> Status {
     use tonic::Code as G;
     let code = match error.code {
         Code::InvalidRequest | Code::InvalidSpec | Code::InvalidSource | Code::InvalidInput => G::InvalidArgument,

@@ -1,10 +1,10 @@
 //! What the server does by itself: each job is idempotent, periodic *and* signalled, and never
 //! retries inside: the next round does.
 
-pub mod durable;
-pub mod leases;
-pub mod reconcile;
-pub mod retention;
+pub(crate) mod durable;
+pub(crate) mod leases;
+pub(crate) mod reconcile;
+pub(crate) mod retention;
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::dispatch::DurableEvent;
 
 /// Starts every job; they end when the server shuts down.
-pub fn start(app: &Arc<App>, durable_events: mpsc::UnboundedReceiver<DurableEvent>) {
+pub(crate) fn start(app: &Arc<App>, durable_events: mpsc::UnboundedReceiver<DurableEvent>) {
     app.tasks.spawn(leases::run(Arc::clone(app)));
     app.tasks.spawn(durable::dispatch(Arc::clone(app)));
     app.tasks.spawn(durable::commit(Arc::clone(app), durable_events));

@@ -78,8 +78,6 @@ pub(crate) struct Bound {
     pub address: SocketAddr,
     socket: TcpListener,
     tls: Option<RustlsConfig>,
-    /// PEM of the server's own chain; empty without TLS.
-    pub ca_pem: Vec<u8>,
     pub handle: Handle<SocketAddr>,
 }
 
@@ -89,12 +87,9 @@ impl Bound {
         if tls.is_none() && !address.ip().is_loopback() && plaintext == Plaintext::LoopbackOnly {
             return Err(ListenError::Unprotected { address });
         }
-        let (config, ca_pem) = match tls {
-            Some(tls) => {
-                let (config, pem) = load(tls).map_err(|source| ListenError::Certificate { tls: tls.clone(), source })?;
-                (Some(config), pem)
-            }
-            None => (None, Vec::new()),
+        let config = match tls {
+            Some(tls) => Some(load(tls).map_err(|source| ListenError::Certificate { tls: tls.clone(), source })?),
+            None => None,
         };
         let bind = || -> io::Result<TcpListener> {
             let socket = TcpListener::bind(address)?;
@@ -103,7 +98,7 @@ impl Bound {
         };
         let socket = bind().map_err(|source| ListenError::Bind { address, source })?;
         let address = socket.local_addr().map_err(|source| ListenError::Bind { address, source })?;
-        Ok(Self { address, socket, tls: config, ca_pem, handle: Handle::new() })
+        Ok(Self { address, socket, tls: config, handle: Handle::new() })
     }
 
     /// The address by which a program on this machine reaches the listener.
@@ -147,11 +142,8 @@ fn tune(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::To
     builder.http1().timer(hyper_util::rt::TokioTimer::new());
 }
 
-type Loaded = Result<(RustlsConfig, Vec<u8>), Box<dyn std::error::Error + Send + Sync>>;
-
-fn load(tls: &Tls) -> Loaded {
-    let pem = std::fs::read(&tls.cert)?;
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>()?;
+fn load(tls: &Tls) -> Result<RustlsConfig, Box<dyn std::error::Error + Send + Sync>> {
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&tls.cert)?.collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_file(&tls.key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -159,7 +151,7 @@ fn load(tls: &Tls) -> Loaded {
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok((RustlsConfig::from_config(Arc::new(config)), pem))
+    Ok(RustlsConfig::from_config(Arc::new(config)))
 }
 
 #[cfg(test)]

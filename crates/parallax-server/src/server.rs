@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
-use crate::app::{AgentEndpoint, App, Limits};
+use crate::app::{App, Limits};
 use crate::auth::Authenticator;
 use crate::auth::bootstrap::{self, BootstrapError, Identity};
 use crate::auth::token::Secret;
@@ -128,7 +128,6 @@ impl Server {
             hosts: Hosts::default(),
             clock: config.clock,
             limits: config.limits,
-            endpoint: AgentEndpoint::default(),
             data_dir: config.data_dir,
             dirty: Dirty::default(),
             durable,
@@ -220,10 +219,7 @@ impl Server {
 
 /// HTTP and gRPC on one router, behind one authentication layer.
 async fn router(app: &Arc<App>) -> axum::Router {
-    let (health, reporter) = {
-        let (reporter, health) = tonic_health::server::health_reporter();
-        (health, reporter)
-    };
+    let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<v1::agent_service_server::AgentServiceServer<AgentGateway>>().await;
     reporter.set_serving::<v1::host_service_server::HostServiceServer<HostGateway>>().await;
     reporter.set_serving::<v1::task_service_server::TaskServiceServer<TaskGateway>>().await;

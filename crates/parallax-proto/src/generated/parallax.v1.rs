@@ -1462,10 +1462,10 @@ pub struct DesiredReplica {
     pub token: ::prost::alloc::string::String,
     #[prost(int64, tag = "11")]
     pub token_expires_unix_ms: i64,
-    /// Where the agent dials AgentService.
+    /// Where the agent dials AgentService; empty: where its host found the server.
     #[prost(string, tag = "12")]
     pub server_url: ::prost::alloc::string::String,
-    /// PEM; empty when the system's roots do.
+    /// PEM; empty: what its host trusts.
     #[prost(bytes = "bytes", tag = "13")]
     pub ca_pem: ::prost::bytes::Bytes,
     #[prost(uint64, tag = "14")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use parallax_core::agent::{Agent, Deletion, MAX_REPLICAS, ManagedBy, Revision};
 use parallax_core::build::Build;
 use parallax_core::error::{Code, Error, Result};
-use parallax_core::id::{AgentId, RevisionId, TenantId};
+use parallax_core::id::{AgentId, RevisionId};
 use parallax_core::key::{Principal, Scope};
 use parallax_core::name::Name;
 use parallax_core::replica::Replica;
@@ -259,12 +259,4 @@ pub(crate) async fn forget_failed_builds(tx: &mut Tx, key: &str) -> Result<()> {
         }
     }
     Ok(())
-}
-
-impl App {
-    /// Where the tenant's own name of an agent leads, for other use cases.
-    pub(crate) async fn agent_of(&self, tenant: TenantId, agent: &str) -> Result<Agent> {
-        let mut tx = self.store.read(tenant).await?;
-        find(&mut tx, agent).await
-    }
 }

@@ -85,7 +85,7 @@ impl LeaseState {
 
 /// An instance with everything that its group's lock protects.
 #[derive(Debug)]
-pub struct Instance {
+pub(super) struct Instance {
     pub peer: Arc<Peer>,
     pub link: Option<Link>,
     pub lease_epoch: u64,
@@ -102,7 +102,7 @@ pub struct Instance {
 
 /// A task that the instance was given.
 #[derive(Debug)]
-pub struct InFlight {
+pub(super) struct InFlight {
     pub call: Arc<Call>,
     pub attempt: u32,
     pub sink: Sink,
@@ -119,18 +119,18 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    pub fn reference(&self) -> v1::TaskRef {
+    pub(super) fn reference(&self) -> v1::TaskRef {
         reference(&self.call, self.attempt)
     }
 }
 
-pub fn reference(call: &Call, attempt: u32) -> v1::TaskRef {
+pub(super) fn reference(call: &Call, attempt: u32) -> v1::TaskRef {
     v1::TaskRef { task_id: call.id.to_string(), attempt, run: String::new(), step: String::new() }
 }
 
 impl Instance {
     /// Whether a task for `capability` may be sent now.
-    pub fn has_room_for(&self, capability: &str) -> bool {
+    pub(super) fn has_room_for(&self, capability: &str) -> bool {
         if self.draining || self.credit == 0 || self.link.is_none() {
             return false;
         }
@@ -143,13 +143,13 @@ impl Instance {
     }
 
     /// Lets the agent drop a result.
-    pub fn acknowledge(&self, task: v1::TaskRef) {
+    pub(super) fn acknowledge(&self, task: v1::TaskRef) {
         if let Some(link) = &self.link {
             link.acknowledge(task);
         }
     }
 
-    pub fn lease_state(&self) -> LeaseState {
+    pub(super) fn lease_state(&self) -> LeaseState {
         match (&self.link, self.draining) {
             (None, _) => LeaseState::Suspect,
             (Some(_), true) => LeaseState::Draining,

@@ -16,12 +16,12 @@ use crate::auth;
 /// pings. A session that is this far behind is cut off.
 const OUTBOUND_FRAMES: usize = 2 * session::MAX_CREDIT as usize + 64;
 
-pub struct AgentGateway {
+pub(crate) struct AgentGateway {
     app: Arc<App>,
 }
 
 impl AgentGateway {
-    pub fn new(app: Arc<App>) -> Self {
+    pub(crate) fn new(app: Arc<App>) -> Self {
         Self { app }
     }
 }

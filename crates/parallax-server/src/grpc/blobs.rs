@@ -13,12 +13,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::App;
 
-pub struct BlobGateway {
+pub(crate) struct BlobGateway {
     app: Arc<App>,
 }
 
 impl BlobGateway {
-    pub fn new(app: Arc<App>) -> Self {
+    pub(crate) fn new(app: Arc<App>) -> Self {
         Self { app }
     }
 }

@@ -27,12 +27,12 @@ const RENEWAL_CHECK: Duration = Duration::from_secs(30);
 const LOG_WINDOW_BYTES: u64 = 1024 * 1024;
 const PROTO_VERSION: u32 = 1;
 
-pub struct HostGateway {
+pub(crate) struct HostGateway {
     app: Arc<App>,
 }
 
 impl HostGateway {
-    pub fn new(app: Arc<App>) -> Self {
+    pub(crate) fn new(app: Arc<App>) -> Self {
         Self { app }
     }
 }

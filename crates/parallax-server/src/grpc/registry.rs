@@ -18,12 +18,12 @@ const MAX_LIMIT: usize = 500;
 /// Changes that wait for a watcher; behind it there is a resync.
 const OUTBOUND: usize = 64;
 
-pub struct RegistryGateway {
+pub(crate) struct RegistryGateway {
     app: Arc<App>,
 }
 
 impl RegistryGateway {
-    pub fn new(app: Arc<App>) -> Self {
+    pub(crate) fn new(app: Arc<App>) -> Self {
         Self { app }
     }
 }
@@ -110,12 +110,12 @@ impl v1::registry_service_server::RegistryService for RegistryGateway {
 }
 
 /// Where a page of the registry ends.
-pub fn cursor(view: &InstanceView) -> String {
+pub(crate) fn cursor(view: &InstanceView) -> String {
     format!("{}/{}", view.agent_name, view.peer.uuid)
 }
 
 /// What the registry shows of an instance.
-pub fn entry(view: &InstanceView, clock: &Clock) -> v1::RegistryEntry {
+pub(crate) fn entry(view: &InstanceView, clock: &Clock) -> v1::RegistryEntry {
     let peer = &view.peer;
     v1::RegistryEntry {
         agent_name: view.agent_name.clone(),

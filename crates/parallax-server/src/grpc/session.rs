@@ -19,9 +19,9 @@ use crate::clock::random;
 use crate::dispatch::{Group, Joining, Link, Outcome, SlotId};
 
 /// Most credit that one instance may hold.
-pub const MAX_CREDIT: u32 = 1024;
+pub(super) const MAX_CREDIT: u32 = 1024;
 /// The largest frame either side sends.
-pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_FRAME_BYTES: usize = 1024 * 1024;
 /// Bytes of partials that one task may have under way.
 const PARTIAL_WINDOW_BYTES: u32 = 256 * 1024;
 /// A connection that says nothing for this long is not an agent.
@@ -33,7 +33,7 @@ const PROTO_VERSION: u32 = 1;
 type Frames = mpsc::Sender<Result<v1::AgentDown, Status>>;
 
 /// Runs a session to its end.
-pub async fn run(
+pub(super) async fn run(
     app: Arc<App>,
     principal: Principal,
     mut inbound: Streaming<v1::AgentUp>,
@@ -289,7 +289,7 @@ fn parse(reference: Option<v1::TaskRef>) -> Result<(v1::TaskRef, TaskId), Error>
 }
 
 /// Refuses a value that is too large to travel inline.
-pub fn check_payload(payload: Option<&v1::Payload>) -> Result<(), Error> {
+pub(crate) fn check_payload(payload: Option<&v1::Payload>) -> Result<(), Error> {
     match payload.and_then(|p| p.content.as_ref()) {
         Some(v1::payload::Content::Json(json)) if json.len() > MAX_INLINE_BYTES => Err(Error::new(
             Code::TooLarge,

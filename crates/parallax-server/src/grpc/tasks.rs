@@ -23,12 +23,12 @@ use crate::dispatch::{Group, Sink, problem};
 /// stream is not read until outcomes are taken, which is flow control enough.
 const OPEN_CALLS: usize = 1024;
 
-pub struct TaskGateway {
+pub(crate) struct TaskGateway {
     app: Arc<App>,
 }
 
 impl TaskGateway {
-    pub fn new(app: Arc<App>) -> Self {
+    pub(crate) fn new(app: Arc<App>) -> Self {
         Self { app }
     }
 }

@@ -24,7 +24,7 @@ const COMMITS: usize = 512;
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Gives queued tasks to instances.
-pub async fn dispatch(app: Arc<App>) {
+pub(crate) async fn dispatch(app: Arc<App>) {
     let mut after: Option<TaskId> = None;
     loop {
         tokio::select! {
@@ -57,7 +57,7 @@ async fn round(app: &App, mut after: Option<TaskId>) -> Result<Option<TaskId>> {
 
 /// Commits the news of attempts. Those of one task stay in order; different tasks do not wait for
 /// each other.
-pub async fn commit(app: Arc<App>, mut events: mpsc::UnboundedReceiver<DurableEvent>) {
+pub(crate) async fn commit(app: Arc<App>, mut events: mpsc::UnboundedReceiver<DurableEvent>) {
     let slots = Arc::new(Semaphore::new(COMMITS));
     while let Some(event) = events.recv().await {
         if matches!(event.kind, DurableEventKind::Update(_)) {

@@ -12,7 +12,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// Rounds between two looks for names without instances.
 const PRUNE_EVERY: u32 = 200;
 
-pub async fn run(app: Arc<App>) {
+pub(crate) async fn run(app: Arc<App>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut round: u32 = 0;

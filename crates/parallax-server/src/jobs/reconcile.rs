@@ -15,21 +15,21 @@ use parallax_core::id::{AgentId, BuildId, HostId, ReplicaId, TenantId};
 use parallax_core::placement::{self, Candidate};
 use parallax_core::replica::{Observation, Replica, ReplicaPhase, Want};
 use parallax_core::rollout;
-use parallax_core::status::{self, Condition, Evidence, Phase, Status};
+use parallax_core::status::{self, Condition, Evidence, ReplicaEvidence, Status};
 use parallax_store::{agents, builds, events, replicas, revisions};
 
 use crate::app::App;
 use crate::app::events::agent_event;
 use crate::clock::random;
 
-pub use dirty::Dirty;
+pub(crate) use dirty::Dirty;
 use snapshot::Snapshot;
 
 /// A look at every agent without a signal, should one have been missed.
 const EVERYTHING_EVERY: Duration = Duration::from_secs(10);
 
 /// Reconciles until the server stops.
-pub async fn run(app: Arc<App>) {
+pub(crate) async fn run(app: Arc<App>) {
     let mut everything = tokio::time::interval(EVERYTHING_EVERY);
     loop {
         tokio::select! {
@@ -71,7 +71,7 @@ struct Decision {
 ///
 /// # Errors
 /// Whatever the store says; nothing is half done.
-pub async fn reconcile(app: &Arc<App>, tenant: TenantId, agent: AgentId) -> Result<()> {
+pub(crate) async fn reconcile(app: &Arc<App>, tenant: TenantId, agent: AgentId) -> Result<()> {
     let Some(mut snapshot) = Snapshot::read(app, tenant, agent).await? else { return Ok(()) };
     let decision = decide(app, &snapshot);
     let hosts = write(app, &snapshot, &decision).await?;
@@ -284,7 +284,7 @@ fn status_event(id: AgentId, status: &Status, now: parallax_core::time::Timestam
 
 fn conditions(app: &App, snapshot: &Snapshot) -> Vec<Condition> {
     let mut conditions = Vec::new();
-    let runs = |e: &&parallax_core::status::ReplicaEvidence| e.replica.observed.phase == ReplicaPhase::Running;
+    let runs = |e: &&ReplicaEvidence| e.replica.observed.phase == ReplicaPhase::Running;
     let away = snapshot.replicas.iter().filter(runs).filter(|e| !app.hosts.is_connected(e.replica.host)).count();
     if away > 0 {
         conditions.push(Condition {
@@ -306,11 +306,4 @@ fn conditions(app: &App, snapshot: &Snapshot) -> Vec<Condition> {
         });
     }
     conditions
-}
-
-/// Whether an agent is at rest: for tests and for waiting.
-#[must_use]
-pub fn is_settled(status: &Status, generation: u64) -> bool {
-    status.observed_generation == generation
-        && matches!(status.phase, Phase::Ready | Phase::Failed | Phase::Suspended | Phase::Degraded)
 }

@@ -13,7 +13,7 @@ const EVERY: Duration = Duration::from_secs(600);
 /// Rows deleted in one write, so that no other write waits long.
 const ROWS: u32 = 1000;
 
-pub async fn run(app: Arc<App>) {
+pub(crate) async fn run(app: Arc<App>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
