@@ -1,9 +1,10 @@
 //! What is expensive to make again lives outside the checkout, keyed by the content it came from.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
@@ -20,6 +21,9 @@ const MADE: [&str; 7] = [
     ".pytest_cache",
     ".mypy_cache",
 ];
+
+/// Long enough for a branch that waits for its review.
+const KEEP_UNUSED: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// The cache folder of this person on this machine.
 #[derive(Debug, Clone)]
@@ -78,6 +82,12 @@ impl Cache {
         let _lock = self.lock(name)?;
         let complete = dir.join(".complete");
         if complete.exists() {
+            // Its time says when it was last of use; see `prune`.
+            File::options()
+                .append(true)
+                .open(&complete)
+                .and_then(|mut file| file.write_all(b"."))
+                .with_context(|| format!("marking {} as used", dir.display()))?;
             return Ok(dir);
         }
         if dir.exists() {
@@ -88,6 +98,29 @@ impl Cache {
         make(&dir)?;
         fs::write(&complete, "")?;
         Ok(dir)
+    }
+
+    /// Removes what [`once`](Self::once) made below `parent` and nobody used for a while: each
+    /// change of an SDK makes new environments and leaves the old ones behind.
+    pub fn prune(&self, parent: &str) -> Result<()> {
+        let parent = self.path(parent);
+        let entries = match fs::read_dir(&parent) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.with_context(|| format!("reading {}", parent.display()))?,
+        };
+        for entry in entries {
+            let dir = entry?.path();
+            let Ok(used) = fs::metadata(dir.join(".complete")).and_then(|mark| mark.modified())
+            else {
+                continue;
+            };
+            // A time in the future, after the clock was set back, counts as just used.
+            if used.elapsed().unwrap_or(Duration::ZERO) > KEEP_UNUSED {
+                fs::remove_dir_all(&dir)
+                    .with_context(|| format!("removing the unused {}", dir.display()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Excludes other runs from `name` until the file is dropped.
@@ -219,6 +252,23 @@ mod tests {
         made.expect("the second attempt succeeds");
         let again = cache.once("thing", |_| bail!("not needed"));
         assert!(again.expect("it is there").join("whole").exists());
+    }
+
+    #[test]
+    fn what_nobody_used_for_weeks_is_removed() {
+        let dir = temporary();
+        let cache = Cache {
+            dir: dir.path().to_owned(),
+        };
+        let make = |name: &str| cache.once(name, |_| Ok(())).expect("it is made");
+        let (old, fresh) = (make("venv-old"), make("venv-fresh"));
+        let mark = File::options().write(true).open(old.join(".complete"));
+        let made = fresh.metadata().and_then(|found| found.modified());
+        let long_ago = made.expect("a time") - KEEP_UNUSED - Duration::from_secs(60);
+        mark.and_then(|mark| mark.set_modified(long_ago))
+            .expect("a mark");
+        cache.prune("").expect("the folder can be read");
+        assert!(!old.exists() && fresh.exists());
     }
 
     #[test]

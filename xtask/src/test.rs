@@ -97,6 +97,8 @@ pub fn report(counts: &Counts) {
 /// Runs every selected part, also after one has failures, and sums the counts.
 pub fn collect(workspace: &Workspace, args: &Args, steps: &mut Steps) -> Result<Counts> {
     let cache = Cache::open(&workspace.config)?;
+    cache.prune("")?;
+    cache.prune("examples")?;
     let (parts, filter) = args.selection();
     let install = !(args.no_install || workspace.config.no_install);
     steps.run("test: prerequisites", || {

@@ -54,7 +54,7 @@ fn python(workspace: &Workspace, cache: &Cache, copy: &Path, name: &str) -> Resu
     fs::create_dir_all(&key).context("creating a cache folder")?;
     let key = key.join(copy.file_name().unwrap_or(copy.as_os_str()));
     fs::write(&key, key.as_os_str().as_encoded_bytes()).context("writing a cache key")?;
-    let env = sdks::python_env(workspace, cache, &[key], &install)?;
+    let env = sdks::python_env(workspace, cache, copy, &[key], &install)?;
     sdks::python_tests(workspace, cache, &env, copy, name)
 }
 

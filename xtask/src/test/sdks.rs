@@ -78,9 +78,11 @@ pub fn npm(workspace: &Workspace, cache: &Cache, dir: &Path) -> Command {
 }
 
 /// A virtual environment outside the checkout with `requirements` installed, keyed by `key`.
+/// Relative requirements start at `dir`.
 pub fn python_env(
     workspace: &Workspace,
     cache: &Cache,
+    dir: &Path,
     key: &[PathBuf],
     requirements: &[OsString],
 ) -> Result<PathBuf> {
@@ -88,15 +90,16 @@ pub fn python_env(
     let version = String::from_utf8_lossy(&version);
     let version = version.trim().replace(' ', "-").to_lowercase();
     let hash = content_hash(key)?;
-    let env = cache.once(&format!("venv-{version}-{hash}"), |dir| {
-        say(&format!("   creating {}", dir.display()));
-        run(workspace.command("python3").args(["-m", "venv"]).arg(dir))?;
-        let mut pip = python(workspace, cache, dir);
+    cache.once(&format!("venv-{version}-{hash}"), |env| {
+        say(&format!("   creating {}", env.display()));
+        let mut create = workspace.command("python3");
+        run(create.args(["-m", "venv"]).arg(env))?;
+        let mut pip = python(workspace, cache, env);
+        pip.current_dir(dir);
         pip.args(["-m", "pip", "install", "--quiet"]);
         pip.arg("--disable-pip-version-check");
         run(pip.args(requirements))
-    })?;
-    Ok(env)
+    })
 }
 
 /// The interpreter of a virtual environment, told to leave no files in the checkout.
@@ -121,7 +124,13 @@ pub fn python_sdk_env(workspace: &Workspace, cache: &Cache) -> Result<PathBuf> {
     let mut requirement = OsString::from(&dir);
     requirement.push("[dev]");
     let key = [dir.join("pyproject.toml"), marker];
-    python_env(workspace, cache, &key, &["--editable".into(), requirement])
+    python_env(
+        workspace,
+        cache,
+        &dir,
+        &key,
+        &["--editable".into(), requirement],
+    )
 }
 
 fn content_hash_of_text(text: &str) -> String {
