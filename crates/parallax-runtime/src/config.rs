@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use parallax_core::name::Name;
+use parallax_proto::v1::Desired;
 use parallax_shim::spec::LogLimits;
 
 /// Everything that a [`crate::Host`] is told.
@@ -51,6 +52,15 @@ pub struct HostConfig {
 }
 
 impl HostConfig {
+    /// Fills in where agents dial, where the server left it to the host: where the host itself
+    /// found the server.
+    pub(crate) fn lead_home(&self, desired: &mut Desired) {
+        for replica in desired.replicas.iter_mut().filter(|replica| replica.server_url.is_empty()) {
+            replica.server_url.clone_from(&self.server_url);
+            replica.ca_pem = self.ca_pem.clone().unwrap_or_else(Vec::new).into();
+        }
+    }
+
     /// A configuration with defaults for everything that has one.
     #[must_use]
     pub fn new(

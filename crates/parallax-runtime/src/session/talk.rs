@@ -238,7 +238,7 @@ impl<'a> Talk<'a> {
 
     async fn hear(&mut self, down: HostDown) -> Result<Option<Farewell>, SessionError> {
         match down.frame {
-            Some(host_down::Frame::Desired(desired)) => {
+            Some(host_down::Frame::Desired(mut desired)) => {
                 if desired.host_epoch != self.epoch || desired.generation < self.generation {
                     tracing::warn!(
                         epoch = desired.host_epoch,
@@ -248,6 +248,7 @@ impl<'a> Talk<'a> {
                     return Ok(None);
                 }
                 self.generation = desired.generation;
+                self.session.config.lead_home(&mut desired);
                 self.pass_on(Command::Desired(Box::new(desired))).await?;
             }
             Some(host_down::Frame::Credential(update)) => {
