@@ -128,15 +128,13 @@ fn tour(workspace: &Workspace, args: &Args, stop: &AtomicBool, steps: &mut Steps
 /// Without optimisations unless asked: the build shares everything with the tests' and takes a
 /// fraction of the time, and the demo shows behaviour, not speed.
 fn build(workspace: &Workspace, release: bool) -> Result<PathBuf> {
-    let profile = if release { "release" } else { "dev" };
-    say(&format!(
-        "   profile {profile} (`--release` chooses the other)"
-    ));
+    if !release {
+        say("   without optimisations; `--release` adds them");
+        return workspace.build_product();
+    }
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--package", "parallax-cli", "--bins"]);
-    run_command(cargo.args(["--profile", profile]))?;
-    let folder = if release { "release" } else { "debug" };
-    Ok(workspace.root.join("target").join(folder).join("parallax"))
+    run_command(cargo.args(["build", "--release", "--package", "parallax-cli", "--bins"]))?;
+    Ok(workspace.root.join("target/release/parallax"))
 }
 
 /// Deploys, calls, scales, and prints what a person would look at.

@@ -37,6 +37,15 @@ impl Workspace {
         command
     }
 
+    /// Builds `target/debug/parallax` and returns its path.
+    ///
+    /// As part of the whole workspace, because features are unified over what is selected: a build
+    /// of the one package and the tests of all would compile many crates twice.
+    pub fn build_product(&self) -> Result<PathBuf> {
+        run(self.cargo().args(["build", "--workspace", "--bins"]))?;
+        Ok(self.root.join("target/debug/parallax"))
+    }
+
     /// The full path of `program` when it lies in `PATH`.
     pub fn which(&self, program: &str) -> Option<PathBuf> {
         std::env::split_paths(&self.config.path)

@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 
 use crate::cache::Cache;
-use crate::process::{Workspace, run as run_command, stream};
+use crate::process::{Workspace, stream};
 use crate::steps::{Reported, Steps, say};
 
 pub mod counts;
@@ -126,9 +126,7 @@ pub fn collect(workspace: &Workspace, args: &Args, steps: &mut Steps) -> Result<
 }
 
 fn rust(workspace: &Workspace, cache: &Cache, full: bool, filter: Option<&str>) -> Result<Counts> {
-    let mut build = workspace.cargo();
-    build.args(["build", "--package", "parallax-cli", "--bins"]);
-    run_command(&mut build)?;
+    let binary = workspace.build_product()?;
     let logs = workspace.root.join("target/xtask");
     fs::create_dir_all(&logs).context("creating target/xtask")?;
     let skip_log = logs.join(format!("skips-{}", std::process::id()));
@@ -137,7 +135,7 @@ fn rust(workspace: &Workspace, cache: &Cache, full: bool, filter: Option<&str>) 
     test.args(["test", "--workspace", "--no-fail-fast"])
         .env("PARALLAX_SKIP_LOG", &skip_log)
         .env("PARALLAX_TEST_CACHE", cache.path("conformance"))
-        .env("PARALLAX_BIN", workspace.root.join("target/debug/parallax"));
+        .env("PARALLAX_BIN", binary);
     if full {
         test.env("PARALLAX_TEST_FULL", "1");
     }

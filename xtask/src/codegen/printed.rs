@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{Workspace, run as run_command};
+use crate::process::Workspace;
 use crate::steps::say;
 use crate::test::counts::Counts;
 
@@ -17,15 +17,13 @@ const USAGE: i32 = 2;
 
 /// Builds the binary and compares, or writes, what it prints.
 pub fn run(workspace: &Workspace, check: bool, skipped: &mut Counts) -> Result<()> {
-    let mut build = workspace.cargo();
-    build.args(["build", "--quiet", "--package", "parallax-cli", "--bins"]);
-    run_command(&mut build)?;
-    openapi(workspace, check, skipped)?;
-    reference(workspace, check, skipped)
+    let binary = workspace.build_product()?;
+    openapi(workspace, &binary, check, skipped)?;
+    reference(workspace, &binary, check, skipped)
 }
 
-fn openapi(workspace: &Workspace, check: bool, skipped: &mut Counts) -> Result<()> {
-    let Some(text) = ask(workspace, &["openapi"])? else {
+fn openapi(workspace: &Workspace, binary: &Path, check: bool, skipped: &mut Counts) -> Result<()> {
+    let Some(text) = ask(workspace, binary, &["openapi"])? else {
         skipped.skip(OPENAPI, "the binary has no `openapi` command");
         return Ok(());
     };
@@ -35,11 +33,16 @@ fn openapi(workspace: &Workspace, check: bool, skipped: &mut Counts) -> Result<(
 }
 
 /// `parallax docs-reference DIR` writes one Markdown file a page into DIR.
-fn reference(workspace: &Workspace, check: bool, skipped: &mut Counts) -> Result<()> {
+fn reference(
+    workspace: &Workspace,
+    binary: &Path,
+    check: bool,
+    skipped: &mut Counts,
+) -> Result<()> {
     let scratch = workspace.root.join("target/codegen/reference");
     super::empty_folder(&scratch)?;
     let dir = scratch.to_string_lossy().into_owned();
-    let answer = ask(workspace, &["docs-reference", &dir])?;
+    let answer = ask(workspace, binary, &["docs-reference", &dir])?;
     let pages = super::file_names(&scratch)?;
     if answer.is_none() && pages.is_empty() {
         skipped.skip(REFERENCE, "the binary has no `docs-reference` command");
@@ -54,10 +57,10 @@ fn reference(workspace: &Workspace, check: bool, skipped: &mut Counts) -> Result
 }
 
 /// What the binary prints, or nothing when it does not know the command.
-fn ask(workspace: &Workspace, args: &[&str]) -> Result<Option<String>> {
-    let mut binary = workspace.command(workspace.root.join("target/debug/parallax"));
-    binary.args(args).stdin(Stdio::null());
-    let answer = binary.output().context("starting target/debug/parallax")?;
+fn ask(workspace: &Workspace, binary: &Path, args: &[&str]) -> Result<Option<String>> {
+    let mut command = workspace.command(binary);
+    command.args(args).stdin(Stdio::null());
+    let answer = command.output().context("starting target/debug/parallax")?;
     let text = String::from_utf8(answer.stdout).context("the binary printed no UTF-8")?;
     if answer.status.success() {
         return Ok((!text.trim().is_empty()).then_some(text));
