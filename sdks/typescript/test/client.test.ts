@@ -42,7 +42,7 @@ test('invoke posts the call and reads value, confidence, evidence and usage', as
     answer(response, 200, {
       task_id: 'tsk_1',
       value: { ok: '🦜' },
-      confidence: { ppm: 250_000, source: 'model' },
+      confidence: { value_ppm: 250_000, source: 'model' },
       evidence: [{ kind: 'note', summary: 'seen' }],
       usage: { input_tokens: 3, output_tokens: 0, cost_micro_minor: 0, currency: '' },
     })
@@ -84,12 +84,31 @@ test('a durable task is submitted with a key and waited for', async (t) => {
       keys.push(headers['idempotency-key'], headers.prefer)
       return answer(response, 202, { task_id: 'tsk_9', state: 'queued' })
     }
-    answer(response, 200, { id: 'tsk_9', state: states.shift(), outcome: { value: 7 } })
+    const state = states.shift()
+    const outcome = state === 'succeeded' ? { answer: { task_id: 'tsk_9', value: 7, evidence: [] } } : undefined
+    answer(response, 200, { id: 'tsk_9', state, agent: 'agent', capability: 'do', cancel: 'none', attempt: 2, outcome })
   })
   const { id } = await client.submit('agent', 'do', 1, { idempotencyKey: 'order 7' })
   assert.deepEqual(keys, ['order 7', 'respond-async'])
   const done = await client.tasks.wait(id)
-  assert.deepEqual([done.state, done.document['outcome'], states.length], ['succeeded', { value: 7 }, 0])
+  assert.deepEqual([done.state, done.answer?.value, done.attempt, states.length], ['succeeded', 7, 2, 0])
+})
+
+test('a task that failed says why', async (t) => {
+  const { client } = await serve(t, (_request, _body, response) => {
+    const problem = { code: 'agent_failed', message: 'no', retryable: true, agent_code: 'quota_gone' }
+    answer(response, 200, { id: 'tsk_9', state: 'failed', outcome: { problem } })
+  })
+  const { failure, answer: none } = await client.tasks.get('tsk_9')
+  assert.deepEqual([failure?.code, failure?.retryable, failure?.agentCode, none], ['agent_failed', true, 'quota_gone', undefined])
+})
+
+test('a value that is too large to come along is fetched', async (t) => {
+  const { client } = await serve(t, ({ url }, _body, response) => {
+    const blob = { digest: 'sha256:1', size_bytes: 300_000, media_type: 'application/json' }
+    answer(response, 200, url === '/api/tasks/tsk_1/blob' ? { huge: true } : { task_id: 'tsk_1', blob, evidence: [] })
+  })
+  assert.deepEqual((await client.invoke('a', 'b', null)).value, { huge: true })
 })
 
 test('the registry is read page by page', async (t) => {

@@ -15,6 +15,7 @@ import {
   type Invocation,
   invocationOf,
   type RegistryEntry,
+  storedValueOf,
   type TaskInfo,
   taskOf,
 } from './types.js'
@@ -43,6 +44,8 @@ export interface ClientOptions {
 export interface CallOptions {
   /** How long the agent may take, in milliseconds. Default: the server's. */
   readonly deadlineMs?: number
+  /** Groups tasks that belong to one conversation. */
+  readonly contextId?: string
   /** Gives up waiting; an attached call is cancelled by that. */
   readonly signal?: AbortSignal
 }
@@ -90,11 +93,12 @@ export class Client {
     options: CallOptions = {},
   ): Promise<Invocation<Output>> {
     const silenceMs = options.deadlineMs === undefined ? UNBOUNDED_CALL_MS : options.deadlineMs + DEADLINE_SLACK_MS
-    return invocationOf(await send(this.#endpoint, { ...call(agent, capability, input, options), silenceMs }))
+    const json = await send(this.#endpoint, { ...call(agent, capability, input, options), silenceMs })
+    return answerOf<Output>(this.#endpoint, json, options.signal)
   }
 
   /** Hands over a durable task: committed before this resolves, it survives caller and server. */
-  async submit(agent: string, capability: string, input: unknown, options: SubmitOptions = {}): Promise<TaskInfo> {
+  async submit<Output = unknown>(agent: string, capability: string, input: unknown, options: SubmitOptions = {}): Promise<TaskInfo<Output>> {
     const headers = { prefer: 'respond-async', 'idempotency-key': options.idempotencyKey ?? randomUUID() }
     return taskOf(await send(this.#endpoint, { ...call(agent, capability, input, options), headers, silenceMs: SILENCE_MS }))
   }
@@ -116,7 +120,7 @@ export class Client {
       silenceMs: SILENCE_MS,
     })
     const document = documentOf(json)
-    return { document, statusUrl: typeof document['status_url'] === 'string' ? document['status_url'] : undefined }
+    return { document, statusUrl: String(document['status_url'] ?? ''), changed: document['changed'] !== false }
   }
 }
 
@@ -129,8 +133,12 @@ export class TaskClient {
     this.#endpoint = endpoint
   }
 
-  async get(id: string, options: Pick<CallOptions, 'signal'> = {}): Promise<TaskInfo> {
-    return taskOf(await send(this.#endpoint, { ...request('GET', `/tasks/${encodeURIComponent(id)}`), ...options }))
+  async get<Output = unknown>(id: string, options: Pick<CallOptions, 'signal'> = {}): Promise<TaskInfo<Output>> {
+    const path = `/tasks/${encodeURIComponent(id)}`
+    const json = await send(this.#endpoint, { ...request('GET', path), ...options })
+    const task = taskOf<Output>(json)
+    const { answer } = documentOf(documentOf(json)['outcome'])
+    return task.answer === undefined ? task : { ...task, answer: await answerOf(this.#endpoint, answer, options.signal) }
   }
 
   /** Asks for a stop. The answer says how far the cancel is, not that the work has stopped. */
@@ -140,9 +148,9 @@ export class TaskClient {
   }
 
   /** Waits until the task has ended, whichever way. */
-  async wait(id: string, options: Pick<CallOptions, 'signal'> = {}): Promise<TaskInfo> {
+  async wait<Output = unknown>(id: string, options: Pick<CallOptions, 'signal'> = {}): Promise<TaskInfo<Output>> {
     for (let pauseMs = POLL_MS.first; ; pauseMs = Math.min(POLL_MS.longest, pauseMs * 1.5)) {
-      const task = await this.get(id, options)
+      const task = await this.get<Output>(id, options)
       if (ENDED.has(task.state)) {
         return task
       }
@@ -172,16 +180,26 @@ export class RegistryClient {
   }
 }
 
+/** An answer with its value, also where that is too large to come along. */
+async function answerOf<T>(endpoint: Endpoint, json: unknown, signal: AbortSignal | undefined): Promise<Invocation<T>> {
+  const answer = invocationOf<T>(json)
+  if (answer.value !== undefined || storedValueOf(documentOf(json)['blob']) === undefined) {
+    return answer
+  }
+  const value = await send(endpoint, { ...request('GET', `/tasks/${encodeURIComponent(answer.taskId)}/blob`), signal })
+  return { ...answer, value: value as T }
+}
+
 function request(method: ApiRequest['method'], path: string): Pick<ApiRequest, 'method' | 'path' | 'silenceMs'> {
   return { method, path, silenceMs: SILENCE_MS }
 }
 
 function call(agent: string, capability: string, input: unknown, options: CallOptions) {
-  const { deadlineMs, signal } = options
+  const { deadlineMs, contextId, signal } = options
   return {
     method: 'POST' as const,
     path: `/agents/${encodeURIComponent(agent)}/invoke`,
-    json: { capability, input, ...(deadlineMs !== undefined && { deadline_ms: deadlineMs }) },
+    json: { capability, input, ...(deadlineMs !== undefined && { deadline_ms: deadlineMs }), ...(contextId && { context_id: contextId }) },
     signal,
   }
 }

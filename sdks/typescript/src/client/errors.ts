@@ -7,6 +7,12 @@ export class ApiError extends Error {
   readonly status: number
   /** Names the request in the server's log. */
   readonly requestId: string | undefined
+  /** The agent's own word for its failure, where the agent failed the task. */
+  readonly agentCode: string | undefined
+  /** The task that this speaks of, where there is one. */
+  readonly taskId: string | undefined
+  /** Whether the same request may succeed later. */
+  readonly retryable: boolean
   /** The whole problem document; empty where there was none. */
   readonly problem: Readonly<Record<string, unknown>>
 
@@ -16,10 +22,13 @@ export class ApiError extends Error {
       return typeof value === 'string' && value !== '' ? value : undefined
     }
     const code = text('code') ?? `http_${status}`
-    super(`${text('detail') ?? text('message') ?? text('title') ?? 'the server said nothing more'} (${code})`)
+    super(`${text('detail') ?? text('title') ?? 'the server said nothing more'} (${code})`)
     this.status = status
     this.code = code
     this.requestId = text('request_id')
+    this.agentCode = text('agent_code')
+    this.taskId = text('task_id')
+    this.retryable = problem['retryable'] === true
     this.problem = problem
   }
 }

@@ -19,6 +19,8 @@ export type {
   Invocation,
   ReceivedEvidence,
   RegistryEntry,
+  StoredValue,
+  TaskFailure,
   TaskInfo,
   TaskState,
 } from './types.js'
