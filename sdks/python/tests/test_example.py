@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -75,7 +76,7 @@ async def test_the_document_classifier_classifies_explains_and_works_in_batches(
             example.terminate()
             await peer.skip_to("drain")
             peer.goaway(agents.Goaway.REASON_DRAINED)
-            assert example.wait(15) == 0
+            assert await asyncio.to_thread(example.wait, 15) == 0
         finally:
             example.kill()
             example.wait()

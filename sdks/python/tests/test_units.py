@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -147,7 +148,7 @@ async def test_sigterm_drains_a_process_and_it_exits_well(tmp_path: Path) -> Non
             # A second one means now, even for a handler that will not stop.
             fixture.send_signal(signal.SIGTERM)
             await peer.ended()
-            assert fixture.wait(15) == 0
+            assert await asyncio.to_thread(fixture.wait, 15) == 0
         finally:
             fixture.kill()
             fixture.wait()
