@@ -55,9 +55,13 @@ impl HostConfig {
     /// Fills in where agents dial, where the server left it to the host: where the host itself
     /// found the server.
     pub(crate) fn lead_home(&self, desired: &mut Desired) {
-        for replica in desired.replicas.iter_mut().filter(|replica| replica.server_url.is_empty()) {
+        for replica in desired
+            .replicas
+            .iter_mut()
+            .filter(|replica| replica.server_url.is_empty())
+        {
             replica.server_url.clone_from(&self.server_url);
-            replica.ca_pem = self.ca_pem.clone().unwrap_or_else(Vec::new).into();
+            replica.ca_pem = self.ca_pem.clone().unwrap_or_default().into();
         }
     }
 

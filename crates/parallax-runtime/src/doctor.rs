@@ -72,7 +72,11 @@ pub fn doctor(tools_path: &OsStr) -> Report {
         limits: limiter.word().to_owned(),
         limits_words: limits_words(limiter.word()),
         tools: tools.collect(),
-        builders: toolchain.languages().into_iter().map(str::to_owned).collect(),
+        builders: toolchain
+            .languages()
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
         probe,
     }
 }

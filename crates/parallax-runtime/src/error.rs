@@ -54,7 +54,9 @@ pub enum HostError {
         readable: PathBuf,
     },
     /// The address of the control plane makes no sense.
-    #[error("`{url}` is no address of a control plane; write http://HOST:PORT or https://HOST:PORT")]
+    #[error(
+        "`{url}` is no address of a control plane; write http://HOST:PORT or https://HOST:PORT"
+    )]
     ServerUrl {
         /// What was given.
         url: String,

@@ -32,7 +32,11 @@ pub(crate) fn facts(
             _ => vec!["process".to_owned()],
         },
         limits: limiter.word().to_owned(),
-        builders: toolchain.languages().into_iter().map(str::to_owned).collect(),
+        builders: toolchain
+            .languages()
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         labels: labels(&config.labels),
         unsafe_no_isolation: sandbox.single_tenant(),
@@ -68,7 +72,9 @@ pub(crate) fn boot_id() -> String {
 }
 
 fn parse_memory(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -83,7 +89,10 @@ mod tests {
 
     #[test]
     fn memory_is_read_in_bytes() {
-        assert_eq!(parse_memory("MemTotal:  2048 kB\nMemFree: 1 kB\n"), Some(2 << 20));
+        assert_eq!(
+            parse_memory("MemTotal:  2048 kB\nMemFree: 1 kB\n"),
+            Some(2 << 20)
+        );
         assert_eq!(parse_memory("nothing"), None);
     }
 }

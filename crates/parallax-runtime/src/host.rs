@@ -10,7 +10,6 @@ use std::time::Duration;
 use parallax_builder::Toolchain;
 use rustix::fs::FlockOperation;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +24,7 @@ use crate::limits::Limiter;
 use crate::prepared::Apps;
 use crate::replica::{Context, sane};
 use crate::session::{Session, endpoint};
+use crate::task::Task;
 use crate::view::View;
 
 /// Words of replicas that may wait for the hub, which never waits itself.
@@ -41,7 +41,7 @@ pub struct Host {
     commands: mpsc::Sender<Command>,
     ready: watch::Receiver<bool>,
     stop: CancellationToken,
-    main: JoinHandle<()>,
+    main: Task,
     lock: File,
 }
 
@@ -89,7 +89,7 @@ impl Host {
         };
         Ok(Self {
             data_dir: boot.data_dir.clone(),
-            main: tokio::spawn(boot.run()),
+            main: Task::spawn(boot.run()),
             commands,
             ready,
             stop,
@@ -122,9 +122,7 @@ impl Host {
             tracing::warn!("not everything ended in time");
         }
         self.stop.cancel();
-        self.main.abort();
-        // Aborted or ended, it is gone; a panic in it has been reported by its own thread.
-        let _ = (&mut self.main).await;
+        self.main.end().await;
         if let Stop::StopAll { .. } = stop {
             let data_dir = self.data_dir.clone();
             crate::down::clear(&data_dir, Duration::ZERO).await?;
@@ -136,7 +134,6 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.stop.cancel();
-        self.main.abort();
         // Tasks that are still being dropped hold no lock; the file is closed with this value.
         let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
     }
@@ -164,7 +161,10 @@ impl Boot {
                 tokio::join!(hub.run(), session.run());
             }
             Err(error) => {
-                tracing::error!(error = chain(&error), "the host cannot take over its folder");
+                tracing::error!(
+                    error = chain(&error),
+                    "the host cannot take over its folder"
+                );
             }
         }
     }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parallax_core::id::{BuildId, ReplicaId, TenantId};
-use parallax_core::replica::ReplicaPhase;
 use parallax_core::manifest::IsolationTier;
+use parallax_core::replica::ReplicaPhase;
 use parallax_core::status::Reason;
 use parallax_proto::v1::{CredentialUpdate, Desired, DesiredReplica, ObservedReplica};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -146,7 +146,9 @@ impl Hub {
         }
         let states: Vec<_> = hub.builds.states().collect();
         hub.view.send_modify(|view| {
-            let named = states.into_iter().map(|it| (it.build_id.clone(), Arc::new(it)));
+            let named = states
+                .into_iter()
+                .map(|it| (it.build_id.clone(), Arc::new(it)));
             view.builds = named.collect();
             view.loaded = hub.unheard.is_empty();
         });
@@ -187,7 +189,10 @@ impl Hub {
                 self.builds.stop();
                 if grace.is_some() {
                     for entry in self.replicas.values() {
-                        entry.handle.orders.send_modify(|orders| orders.host_stops = grace);
+                        entry
+                            .handle
+                            .orders
+                            .send_modify(|orders| orders.host_stops = grace);
                     }
                 }
                 self.stopping = Some(Stopping {
@@ -234,8 +239,16 @@ impl Hub {
                 Err(error) => self.show_misunderstood(wire, chain(&error)),
             }
         }
-        let known = self.replicas.iter().map(|(id, entry)| (*id, entry.runs)).collect();
-        let forget = desired.forget_replicas.iter().filter_map(|id| id.parse().ok()).collect();
+        let known = self
+            .replicas
+            .iter()
+            .map(|(id, entry)| (*id, entry.runs))
+            .collect();
+        let forget = desired
+            .forget_replicas
+            .iter()
+            .filter_map(|id| id.parse().ok())
+            .collect();
         for change in reconcile_set(&known, &named, desired.complete, &forget) {
             self.change(&change);
         }
@@ -282,7 +295,7 @@ impl Hub {
             entry.handle.orders.send_modify(|orders| {
                 orders.assignment = assignment;
                 // A server that leaves the credential out does not take it away.
-                orders.token = token.or(orders.token.take());
+                orders.token = token.or_else(|| orders.token.take());
                 orders.ca_pem = Some(wire.ca_pem.clone());
                 orders.confirmed = true;
                 orders.refusal = refusal;
@@ -304,7 +317,14 @@ impl Hub {
             host_stops: None,
         };
         let handle = Actor::spawn(self.context.clone(), orders, None);
-        self.replicas.insert(id, Entry { tenant, runs, handle });
+        self.replicas.insert(
+            id,
+            Entry {
+                tenant,
+                runs,
+                handle,
+            },
+        );
     }
 
     fn adopt(&mut self, load: Load) {
@@ -322,7 +342,14 @@ impl Hub {
             host_stops: None,
         };
         let handle = Actor::spawn(self.context.clone(), orders, Some(load));
-        self.replicas.insert(id, Entry { tenant, runs, handle });
+        self.replicas.insert(
+            id,
+            Entry {
+                tenant,
+                runs,
+                handle,
+            },
+        );
     }
 
     fn change(&mut self, change: &SetChange) {
@@ -339,7 +366,10 @@ impl Hub {
                 });
             }
             SetChange::Forget(_) => {
-                entry.handle.orders.send_modify(|orders| orders.forget = true);
+                entry
+                    .handle
+                    .orders
+                    .send_modify(|orders| orders.forget = true);
             }
         }
     }
@@ -354,7 +384,10 @@ impl Hub {
             tracing::debug!(replica = update.replica_id, "credential for nobody here");
             return;
         };
-        entry.handle.orders.send_modify(|orders| orders.token = Some(token));
+        entry
+            .handle
+            .orders
+            .send_modify(|orders| orders.token = Some(token));
     }
 
     /// Why nothing of a tenant may run here. Where only one can be served, the first one is it.
@@ -409,7 +442,8 @@ impl Hub {
             ..ObservedReplica::default()
         };
         self.view.send_modify(|view| {
-            view.replicas.insert(wire.replica_id.clone(), Arc::new(observed));
+            view.replicas
+                .insert(wire.replica_id.clone(), Arc::new(observed));
         });
     }
 
@@ -420,7 +454,9 @@ impl Hub {
         let alive = stopping.grace.is_some() && {
             let view = self.view.borrow();
             self.replicas.keys().any(|id| {
-                view.replicas.get(&id.to_string()).is_none_or(|it| !is_over(&it.phase))
+                view.replicas
+                    .get(&id.to_string())
+                    .is_none_or(|it| !is_over(&it.phase))
             })
         };
         if !alive

@@ -128,12 +128,22 @@ impl Sandbox {
 
     /// Whether only one tenant may be served, because nothing keeps its processes apart.
     pub(crate) fn single_tenant(&self) -> bool {
-        matches!(self.wall, Wall::None { unsafe_allowed: true })
+        matches!(
+            self.wall,
+            Wall::None {
+                unsafe_allowed: true
+            }
+        )
     }
 
     /// Whether nothing may be run at all.
     pub(crate) fn refuses_all(&self) -> bool {
-        matches!(self.wall, Wall::None { unsafe_allowed: false })
+        matches!(
+            self.wall,
+            Wall::None {
+                unsafe_allowed: false
+            }
+        )
     }
 
     /// What every status says: `landlock+cgroup1`, `none (unsafe)+rlimit`.

@@ -210,7 +210,10 @@ pub(crate) fn remove_tree(dir: &Path) -> Result<(), HostError> {
 }
 
 fn ids<T: std::str::FromStr>(dir: &Path) -> io::Result<Vec<T>> {
-    Ok(names(dir)?.iter().filter_map(|name| name.parse().ok()).collect())
+    Ok(names(dir)?
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect())
 }
 
 fn names(dir: &Path) -> io::Result<Vec<String>> {

@@ -30,6 +30,7 @@ mod probe;
 mod reconcile;
 mod replica;
 mod session;
+mod task;
 mod usage;
 mod view;
 

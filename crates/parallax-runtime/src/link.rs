@@ -12,10 +12,10 @@ use parallax_shim::wire::{self, Event, Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{HostError, blocking, chain};
+use crate::task::Task;
 
 /// How long a shim may take until its command runs or has failed to. It is milliseconds on an idle
 /// machine; on a busy one the fork waits for memory and disk.
@@ -176,15 +176,19 @@ fn last_words(path: &Path) -> String {
 pub(crate) struct Link {
     dir: PathBuf,
     end: oneshot::Receiver<End>,
-    task: JoinHandle<()>,
+    _task: Task,
 }
 
 impl Link {
     /// Follows the shim of `dir` until its replica has ended. Each new log record moves `tip`.
     pub(crate) fn follow(dir: PathBuf, incarnation: u64, tip: watch::Sender<LogTip>) -> Self {
         let (tell, end) = oneshot::channel();
-        let task = tokio::spawn(follow(dir.clone(), incarnation, tip, tell));
-        Self { dir, end, task }
+        let task = Task::spawn(follow(dir.clone(), incarnation, tip, tell));
+        Self {
+            dir,
+            end,
+            _task: task,
+        }
     }
 
     /// The incarnation folder.
@@ -207,7 +211,13 @@ impl Link {
     /// When the shim does not answer; following it tells whether it is still there.
     pub(crate) async fn stop(&self, grace: Duration) -> Result<(), ClientError> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        ask(&self.dir, &Request::Stop { grace_ms: Some(grace_ms) }).await
+        ask(
+            &self.dir,
+            &Request::Stop {
+                grace_ms: Some(grace_ms),
+            },
+        )
+        .await
     }
 
     /// SIGKILL to the replica's tree.
@@ -216,12 +226,6 @@ impl Link {
     /// As [`Link::stop`].
     pub(crate) async fn kill(&self) -> Result<(), ClientError> {
         ask(&self.dir, &Request::Kill).await
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
@@ -236,9 +240,12 @@ pub(crate) async fn ask(dir: &Path, request: &Request) -> Result<(), ClientError
             Reply::Ok { .. } | Reply::Status(_) => Ok(()),
         }
     };
-    timeout(ANSWER_DEADLINE, work)
-        .await
-        .unwrap_or_else(|late| Err(ClientError::Io(io::Error::new(io::ErrorKind::TimedOut, late))))
+    timeout(ANSWER_DEADLINE, work).await.unwrap_or_else(|late| {
+        Err(ClientError::Io(io::Error::new(
+            io::ErrorKind::TimedOut,
+            late,
+        )))
+    })
 }
 
 fn connect(dir: &Path) -> Result<UnixStream, ClientError> {
@@ -249,7 +256,10 @@ fn connect(dir: &Path) -> Result<UnixStream, ClientError> {
 
 async fn read_line(stream: &mut BufReader<UnixStream>) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    stream.take(MAX_LINE_BYTES).read_until(b'\n', &mut line).await?;
+    stream
+        .take(MAX_LINE_BYTES)
+        .read_until(b'\n', &mut line)
+        .await?;
     Ok(line.ends_with(b"\n").then_some(line))
 }
 

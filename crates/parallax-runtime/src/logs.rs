@@ -19,6 +19,8 @@ use cursor::Cursor;
 const UP_QUEUE: usize = 4;
 /// How long the control plane may take to answer the opening of a stream.
 const OPEN_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a reader may take for the last batches.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(30);
 /// A log that is followed is looked at this often even when nothing announces a change.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -63,13 +65,12 @@ pub(crate) async fn serve(
         down,
         credit: 0,
     };
-    sender.send_all(source, cursor).await
+    sender.send_all(source, cursor).await?;
+    sender.close().await;
+    Ok(())
 }
 
-async fn find(
-    hub: &mpsc::Sender<Command>,
-    request: &LogRequest,
-) -> Result<LogSource, LogError> {
+async fn find(hub: &mpsc::Sender<Command>, request: &LogRequest) -> Result<LogSource, LogError> {
     let (found, answer) = oneshot::channel();
     let command = Command::FindLog {
         source: request.source_id.clone(),
@@ -79,7 +80,9 @@ async fn find(
     let unknown = || LogError::Unknown {
         source_id: request.source_id.clone(),
     };
-    hub.send(command).await.map_err(|_| HostError::ShuttingDown)?;
+    hub.send(command)
+        .await
+        .map_err(|_| HostError::ShuttingDown)?;
     answer
         .await
         .map_err(|_| HostError::ShuttingDown)?
@@ -95,7 +98,21 @@ struct Sender {
 }
 
 impl Sender {
-    async fn send_all(&mut self, mut source: LogSource, mut cursor: Cursor) -> Result<(), LogError> {
+    /// Lets the other side read to the end: a stream that is dropped takes with it what has not
+    /// reached the network yet.
+    async fn close(self) {
+        let Self { up, mut down, .. } = self;
+        drop(up);
+        let drained = async { while let Ok(Some(_)) = down.message().await {} };
+        // A reader that does not close its side has had its time.
+        let _ = timeout(CLOSE_DEADLINE, drained).await;
+    }
+
+    async fn send_all(
+        &mut self,
+        mut source: LogSource,
+        mut cursor: Cursor,
+    ) -> Result<(), LogError> {
         let source_id = self.request.source_id.clone();
         loop {
             // Marked before reading: what comes during the reading is a change to wait for.
@@ -154,7 +171,8 @@ impl Sender {
             let sent = std::mem::replace(&mut records, rest);
             let bytes: u64 = sent.iter().map(|record| record.line.len() as u64).sum();
             self.credit -= bytes;
-            self.send(log_up::Frame::Batch(LogBatch { records: sent })).await?;
+            self.send(log_up::Frame::Batch(LogBatch { records: sent }))
+                .await?;
         }
         Ok(())
     }

@@ -10,22 +10,25 @@ use hyper_util::rt::TokioIo;
 use parallax_core::manifest::HttpProbe;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::task::Task;
 
 /// A check that goes on until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Probe {
     result: watch::Receiver<Option<bool>>,
-    task: JoinHandle<()>,
+    _task: Task,
 }
 
 impl Probe {
     /// Asks on `port` as often as `probe` says.
     pub(crate) fn start(probe: HttpProbe, port: u16) -> Self {
         let (tell, result) = watch::channel(None);
-        let task = tokio::spawn(async move {
-            let mut ticks = interval(Duration::from_millis(probe.interval_ms.max(MIN_INTERVAL_MS)));
+        let task = Task::spawn(async move {
+            let mut ticks = interval(Duration::from_millis(
+                probe.interval_ms.max(MIN_INTERVAL_MS),
+            ));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
@@ -34,7 +37,10 @@ impl Probe {
                 tell.send_replace(Some(passed.unwrap_or(false)));
             }
         });
-        Self { result, task }
+        Self {
+            result,
+            _task: task,
+        }
     }
 
     /// What the last check said; `None` before the first.
@@ -51,18 +57,14 @@ impl Probe {
     }
 }
 
-impl Drop for Probe {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// More often would be load, not a check.
 const MIN_INTERVAL_MS: u64 = 100;
 
 /// Whether a GET is answered with 2xx or 3xx.
 async fn passes(port: u16, path: &str) -> bool {
-    ask(port, path).await.is_ok_and(|status| status.is_success() || status.is_redirection())
+    ask(port, path)
+        .await
+        .is_ok_and(|status| status.is_success() || status.is_redirection())
 }
 
 async fn ask(
@@ -96,36 +98,46 @@ mod tests {
 
     use super::*;
 
-    async fn answering(answer: &'static str) -> u16 {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
+    async fn answering(answer: &'static str) -> (u16, Task) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
-        tokio::spawn(async move {
+        let server = Task::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("the probe connects");
             let mut request = [0; 512];
             let read = stream.read(&mut request).await.expect("the probe asks");
             assert!(request[..read].starts_with(b"GET /health?deep=1 HTTP/1.1\r\n"));
-            stream.write_all(answer.as_bytes()).await.expect("the probe listens");
+            stream
+                .write_all(answer.as_bytes())
+                .await
+                .expect("the probe listens");
         });
-        port
+        (port, server)
     }
 
     #[tokio::test]
     async fn success_and_redirection_pass_and_errors_do_not() {
         let cases = [
             ("HTTP/1.1 204 No Content\r\n\r\n", true),
-            ("HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n", true),
+            (
+                "HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n",
+                true,
+            ),
             ("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n", false),
             ("garbage\r\n\r\n", false),
         ];
         for (answer, expected) in cases {
-            let port = answering(answer).await;
+            let (port, _server) = answering(answer).await;
             assert_eq!(passes(port, "/health?deep=1").await, expected, "{answer}");
         }
     }
 
     #[tokio::test]
     async fn a_closed_port_does_not_pass() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         drop(listener);
         assert!(!passes(port, "/").await);

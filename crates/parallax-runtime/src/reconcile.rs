@@ -90,7 +90,11 @@ pub(crate) fn reconcile(wanted: Wanted, actual: &Actual, now: Timestamp) -> Vec<
             },
         ],
         (false, Process::None) => {
-            let said = if actual.end_recorded { Say::Stopped } else { Say::Lost };
+            let said = if actual.end_recorded {
+                Say::Stopped
+            } else {
+                Say::Lost
+            };
             vec![Action::Release, Action::Report(said)]
         }
         (true, Process::None) => vec![start(wanted, actual, now)],

@@ -54,11 +54,18 @@ impl Session {
             let wait = match farewell {
                 Ok(farewell) => {
                     failures = 0;
-                    tracing::info!(reason = farewell.reason, "the control plane ended the session");
+                    tracing::info!(
+                        reason = farewell.reason,
+                        "the control plane ended the session"
+                    );
                     farewell.wait
                 }
                 Err(error) => {
-                    failures = if error.was_welcome() { 0 } else { failures.saturating_add(1) };
+                    failures = if error.was_welcome() {
+                        0
+                    } else {
+                        failures.saturating_add(1)
+                    };
                     tracing::warn!(
                         server = self.config.server_url,
                         error = chain(&error),

@@ -16,7 +16,9 @@ pub(crate) struct Usage {
 /// Samples a replica: by its cgroup, else by its process tree. Blocks for a few file reads.
 pub(crate) fn sample(cgroup: Option<&Cgroup>, state: &StateRecord) -> Usage {
     // A counter that cannot be read is a counter that is missing, and is reported as that.
-    let counted = cgroup.and_then(|cgroup| cgroup.usage().ok()).unwrap_or_default();
+    let counted = cgroup
+        .and_then(|cgroup| cgroup.usage().ok())
+        .unwrap_or_default();
     if let (Some(cpu), Some(memory)) = (counted.cpu_ns, counted.memory_bytes) {
         return Usage {
             cpu_ns: Some(cpu),

@@ -30,7 +30,11 @@ impl View {
 
     /// What has changed since `sent`; `None` when nothing has.
     pub(crate) fn since(&self, sent: &Self, host_epoch: u64) -> Option<Observed> {
-        if sent.replicas.keys().any(|id| !self.replicas.contains_key(id)) {
+        if sent
+            .replicas
+            .keys()
+            .any(|id| !self.replicas.contains_key(id))
+        {
             // Only a complete observation can say that something is gone.
             return Some(self.whole(host_epoch));
         }
@@ -83,7 +87,11 @@ mod tests {
 
     fn ids(observed: Option<Observed>) -> Option<(bool, Vec<String>)> {
         let observed = observed?;
-        let ids = observed.replicas.into_iter().map(|it| it.replica_id).collect();
+        let ids = observed
+            .replicas
+            .into_iter()
+            .map(|it| it.replica_id)
+            .collect();
         Some((observed.complete, ids))
     }
 
@@ -91,7 +99,10 @@ mod tests {
     fn only_what_has_changed_is_told() {
         let before = view(1, &[("a", "running"), ("b", "starting")]);
         let after = view(1, &[("a", "running"), ("b", "running")]);
-        assert_eq!(ids(after.since(&before, 1)), Some((false, vec!["b".to_owned()])));
+        assert_eq!(
+            ids(after.since(&before, 1)),
+            Some((false, vec!["b".to_owned()]))
+        );
         assert_eq!(ids(after.since(&after, 1)), None);
     }
 
@@ -99,7 +110,10 @@ mod tests {
     fn what_is_gone_needs_a_complete_observation() {
         let before = view(1, &[("a", "running"), ("b", "stopped")]);
         let after = view(1, &[("a", "running")]);
-        assert_eq!(ids(after.since(&before, 1)), Some((true, vec!["a".to_owned()])));
+        assert_eq!(
+            ids(after.since(&before, 1)),
+            Some((true, vec!["a".to_owned()]))
+        );
     }
 
     #[test]

@@ -80,7 +80,9 @@ pub(crate) async fn fetch(
         // Its name was given after its digest was checked.
         return Ok(path);
     }
-    let part = layout.artifacts().join(format!("{name}.{}.part", record.build));
+    let part = layout
+        .artifacts()
+        .join(format!("{name}.{}.part", record.build));
     loop {
         let connection = connections
             .wait_for(Option::is_some)
@@ -117,9 +119,8 @@ async fn download(
     record: &BuildRecord,
     part: &Path,
 ) -> Result<(), Attempt> {
-    let fatal = |error: io::Error| {
-        Attempt::Fatal(FetchError::Host(HostError::io("write", part)(error)))
-    };
+    let fatal =
+        |error: io::Error| Attempt::Fatal(FetchError::Host(HostError::io("write", part)(error)));
     let mut file = OpenOptions::new()
         .create(true)
         .append(true)
@@ -175,7 +176,9 @@ fn keep(digest: &str, part: &Path, path: &Path) -> Result<bool, HostError> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let read = file.read(&mut buffer).map_err(HostError::io("read", part))?;
+        let read = file
+            .read(&mut buffer)
+            .map_err(HostError::io("read", part))?;
         if read == 0 {
             break;
         }

@@ -78,7 +78,10 @@ impl From<HostError> for Failure {
         } else {
             Reason::BuildFailed
         };
-        Self::new(reason, format!("the host could not go on: {}", chain(&error)))
+        Self::new(
+            reason,
+            format!("the host could not go on: {}", chain(&error)),
+        )
     }
 }
 
@@ -118,14 +121,19 @@ impl Job {
             self.tell().await;
         }
         // The hub is gone only when the host is.
-        let _ = self.context.events.send(BuildEvent::Left(self.record.build)).await;
+        let _ = self
+            .context
+            .events
+            .send(BuildEvent::Left(self.record.build))
+            .await;
     }
 
     async fn work(&mut self, deadline: Instant) -> Result<BuildId, Failure> {
         let dir = self.context.layout.build(self.record.build);
         self.begin(&dir).await?;
         let archive = self.fetch(deadline).await?;
-        self.advance(BuildPhase::Planning, "plan", String::new()).await;
+        self.advance(BuildPhase::Planning, "plan", String::new())
+            .await;
         let plan = self.unpack_and_plan(&dir, archive).await?;
         let key = self.key(&plan);
         self.record.plan = Some(plan.clone());
@@ -154,7 +162,8 @@ impl Job {
 
     /// Clears away what an interrupted attempt has left, and writes down what is to be done.
     async fn begin(&mut self, dir: &BuildDir) -> Result<(), Failure> {
-        self.advance(BuildPhase::Fetching, "fetch source", String::new()).await;
+        self.advance(BuildPhase::Fetching, "fetch source", String::new())
+            .await;
         steps::clear(dir).await?;
         let (dir, cache) = (dir.clone(), self.context.layout.cache(self.record.tenant));
         blocking(move || {
@@ -215,7 +224,13 @@ impl Job {
             .map(|tool| format!("{} {}", tool.path.display(), tool.version))
             .collect();
         let tenant = self.record.tenant.to_string();
-        for part in [tenant, self.record.source_digest.clone(), plan, spec, tools.join("\n")] {
+        for part in [
+            tenant,
+            self.record.source_digest.clone(),
+            plan,
+            spec,
+            tools.join("\n"),
+        ] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
@@ -281,7 +296,9 @@ enum PlanningError {
 impl PlanningError {
     fn into_failure(self) -> Failure {
         let reason = match &self {
-            Self::Unpack(UnpackError::Write { source, .. }) if is_full(source) => Reason::StorageFull,
+            Self::Unpack(UnpackError::Write { source, .. }) if is_full(source) => {
+                Reason::StorageFull
+            }
             Self::Plan(PlanError::StartCommandMissing { .. }) => Reason::StartCommandMissing,
             Self::Unpack(_) | Self::Plan(_) => Reason::PlanFailed,
         };

@@ -9,7 +9,6 @@ use parallax_core::status::Reason;
 use parallax_proto::v1::{BuildState, DesiredBuild};
 use parallax_shim::durable;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::job::{BuildContext, BuildEvent, Job};
@@ -19,6 +18,7 @@ use crate::error::{HostError, chain};
 use crate::layout::make_private;
 use crate::link::LogTip;
 use crate::prepared::{App, Apps};
+use crate::task::Task;
 
 /// The builds of a host. Owned by the hub, which feeds it desired builds and events.
 #[derive(Debug)]
@@ -42,14 +42,7 @@ struct Entry {
 #[derive(Debug)]
 struct Running {
     cancel: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Of a host that is dropped; a build that has left is not harmed.
-        self.task.abort();
-    }
+    _task: Task,
 }
 
 impl BuildQueue {
@@ -121,7 +114,10 @@ impl BuildQueue {
             }
         }
         if complete {
-            let unfinished = self.builds.iter().filter(|(_, it)| !it.record.phase.is_terminal());
+            let unfinished = self
+                .builds
+                .iter()
+                .filter(|(_, it)| !it.record.phase.is_terminal());
             let dropped: Vec<BuildId> = unfinished
                 .map(|(id, _)| *id)
                 .filter(|id| !named.contains(id))
@@ -244,7 +240,9 @@ impl BuildQueue {
         }
         self.waiting.retain(|waiting| *waiting != id);
         let words = "the build was cancelled before it began";
-        entry.record.fail(Reason::BuildCancelled, words.to_owned(), now());
+        entry
+            .record
+            .fail(Reason::BuildCancelled, words.to_owned(), now());
         entry.tip.send_modify(|tip| tip.over = true);
         let path = self.context.layout.build(id).record();
         if let Err(error) = durable::write_json(&path, &entry.record) {
@@ -270,8 +268,14 @@ impl BuildQueue {
                 cancel: cancel.clone(),
                 host_stops: self.host_stops.clone(),
             };
-            let task = tokio::spawn(job.run());
-            self.running.insert(id, Running { cancel, task });
+            let task = Task::spawn(job.run());
+            self.running.insert(
+                id,
+                Running {
+                    cancel,
+                    _task: task,
+                },
+            );
         }
     }
 

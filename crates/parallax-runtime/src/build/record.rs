@@ -61,7 +61,10 @@ pub(crate) enum RecordError {
 impl BuildRecord {
     /// Checks what a server sent, once.
     pub(crate) fn parse(wire: &DesiredBuild) -> Result<Self, RecordError> {
-        let hex = wire.source_digest.strip_prefix("sha256:").unwrap_or_default();
+        let hex = wire
+            .source_digest
+            .strip_prefix("sha256:")
+            .unwrap_or_default();
         if hex.len() != 64 || !hex.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(RecordError::Field("source digest"));
         }
@@ -71,8 +74,14 @@ impl BuildRecord {
         };
         Ok(Self {
             version: VERSION,
-            build: wire.build_id.parse().map_err(|_| RecordError::Field("id"))?,
-            tenant: wire.tenant_id.parse().map_err(|_| RecordError::Field("tenant"))?,
+            build: wire
+                .build_id
+                .parse()
+                .map_err(|_| RecordError::Field("id"))?,
+            tenant: wire
+                .tenant_id
+                .parse()
+                .map_err(|_| RecordError::Field("tenant"))?,
             agent_name: wire
                 .agent_name
                 .parse()
@@ -150,7 +159,11 @@ impl BuildRecord {
             reason: self.reason.clone().unwrap_or_default(),
             message: self.message.clone(),
             plan_json: plan
-                .map(|plan| serde_json::to_vec(plan).expect("a plan has only string keys").into())
+                .map(|plan| {
+                    serde_json::to_vec(plan)
+                        .expect("a plan has only string keys")
+                        .into()
+                })
                 .unwrap_or_default(),
             cached: self.cached,
             started_unix_us: self.started_at.map_or(0, Timestamp::unix_micros),

@@ -148,7 +148,11 @@ impl Run<'_> {
                 End::Recorded(record)
             }
             Err(error) => {
-                let words = format!("step `{}` could not be started: {}", step.name, chain(&error));
+                let words = format!(
+                    "step `{}` could not be started: {}",
+                    step.name,
+                    chain(&error)
+                );
                 return Err(Failure::new(Reason::BuildFailed, words));
             }
         };
@@ -230,7 +234,10 @@ async fn kill_step(dir: &Path, link: &mut Link) -> Result<(), HostError> {
     if let Err(error) = link::ask(dir, &Request::Kill).await {
         tracing::debug!(dir = %dir.display(), error = chain(&error), "step not asked to end");
     }
-    if tokio::time::timeout(STEP_PATIENCE, link.ended()).await.is_err() {
+    if tokio::time::timeout(STEP_PATIENCE, link.ended())
+        .await
+        .is_err()
+    {
         tracing::warn!(dir = %dir.display(), "a build step does not end; killing its shim");
         link::kill_shim(dir).await?;
     }
@@ -278,7 +285,6 @@ fn last_lines(dir: &Path) -> Vec<String> {
 const FULL_BELOW_BYTES: u64 = 1 << 20;
 
 fn is_disk_full(dir: &Path) -> bool {
-    rustix::fs::statvfs(dir).is_ok_and(|disk| {
-        disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BELOW_BYTES
-    })
+    rustix::fs::statvfs(dir)
+        .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BELOW_BYTES)
 }

@@ -56,7 +56,7 @@ impl Cursor {
             match next {
                 Some(LogItem::Record(record)) => {
                     bytes += record.line.len();
-                    batch.push(self.to_wire(source_id, record));
+                    batch.push(self.hand_out(source_id, record));
                 }
                 Some(LogItem::Gap { .. }) => self.gap = true,
                 None => {
@@ -89,7 +89,9 @@ impl Cursor {
             let dir = self.dir.join(incarnation.to_string());
             let reader = LogReader::tail(&dir, left)?;
             let start = reader.cursor();
-            let found = reader.filter(|item| matches!(item, Ok(LogItem::Record(_)))).count();
+            let found = reader
+                .filter(|item| matches!(item, Ok(LogItem::Record(_))))
+                .count();
             self.enter(incarnation, start)?;
             left = left.saturating_sub(found as u64);
             if left == 0 {
@@ -129,7 +131,7 @@ impl Cursor {
         layout::numbered(&self.dir).map_err(HostError::io("list", &self.dir))
     }
 
-    fn to_wire(&mut self, source_id: &str, record: log::LogRecord) -> LogRecord {
+    fn hand_out(&mut self, source_id: &str, record: log::LogRecord) -> LogRecord {
         let stream = match record.stream {
             Stream::Out => "stdout",
             Stream::Err => "stderr",

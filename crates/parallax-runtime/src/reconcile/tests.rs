@@ -149,7 +149,10 @@ fn a_forgotten_replica_is_stopped_first() {
         SetChange::Forget(id(1)),
         SetChange::Forget(id(2)),
     ];
-    assert_eq!(reconcile_set(&known, &BTreeSet::new(), false, &forget), expected);
+    assert_eq!(
+        reconcile_set(&known, &BTreeSet::new(), false, &forget),
+        expected
+    );
 }
 
 #[test]

@@ -27,7 +27,11 @@ pub(crate) fn account(
     } else {
         let ran = started_at.map(|started| last.at.since(started));
         let forgiven = ran.is_some_and(|ran| ran >= backoff::FORGIVEN_AFTER);
-        next.crashes = if forgiven { 1 } else { next.crashes.saturating_add(1) };
+        next.crashes = if forgiven {
+            1
+        } else {
+            next.crashes.saturating_add(1)
+        };
     }
     // A loop is worth more attention than how its last round ended, unless that has a name.
     let plain = matches!(last.reason, None | Some(Reason::CrashLoop));

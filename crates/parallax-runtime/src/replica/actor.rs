@@ -1,5 +1,8 @@
 //! The task that sees to one replica: it follows orders, acts by [`crate::reconcile`], and reports.
 
+mod disk;
+mod stopping;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +12,11 @@ use parallax_core::id::ReplicaId;
 use parallax_core::status::Reason;
 use parallax_core::time::Timestamp;
 use parallax_proto::v1::ObservedReplica;
-use parallax_shim::adopt::Adoption;
 use parallax_shim::cgroup::Cgroup;
 use parallax_shim::durable;
 use parallax_shim::record::StateRecord;
 use parallax_shim::spec::LogLimits;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::record::{Assignment, Load, Progress, Secret};
@@ -29,15 +30,12 @@ use crate::link::{self, End, Launched, Link, LogTip};
 use crate::prepared::{App, Apps};
 use crate::probe::Probe;
 use crate::reconcile::{Action, Actual, Process, Say, Wanted, reconcile};
+use crate::task::Task;
 use crate::usage::{self, Usage};
+use stopping::Stopping;
 
-/// After a replica should have ended by its shim's hand: then the shim itself is taken for stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(10);
 /// Between attempts at what the operating system refused.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-
-/// How often a shim that is not reached is asked to stop before it is killed.
-const ASK_TO_STOP: u32 = 5;
 
 /// What all replicas of a host share.
 #[derive(Debug)]
@@ -85,13 +83,7 @@ pub(crate) struct Orders {
 pub(crate) struct Handle {
     pub(crate) orders: watch::Sender<Orders>,
     pub(crate) tip: watch::Receiver<LogTip>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: Task,
 }
 
 /// One replica.
@@ -124,15 +116,6 @@ pub(super) struct Running {
     pub(super) state: StateRecord,
     pub(super) probe: Option<Probe>,
     pub(super) stopping: Option<Stopping>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stopping {
-    /// When the shim is taken for stuck, or asked again if it did not hear the first time.
-    due: Instant,
-    grace: Duration,
-    /// How often it was asked in vain; `None` once it has heard.
-    unheard: Option<u32>,
 }
 
 /// What of the orders is on disk.
@@ -173,11 +156,11 @@ impl Actor {
             actor.incarnation = load.incarnation;
             actor.written.assignment = Some(load.assignment);
         }
-        let task = tokio::spawn(actor.run());
+        let task = Task::spawn(actor.run());
         Handle {
             orders: tell,
             tip: seen,
-            task,
+            _task: task,
         }
     }
 
@@ -203,44 +186,6 @@ impl Actor {
         }
     }
 
-    /// Finds out what became of the newest incarnation while no host was there.
-    async fn take_over(&mut self) {
-        if self.incarnation == 0 || self.progress.accounted >= self.incarnation {
-            return;
-        }
-        let dir = self.dir.incarnation(self.incarnation);
-        self.cgroup = self.context.limiter.existing(&self.id.to_string());
-        loop {
-            match link::inspect(&dir).await {
-                Ok(Adoption::Running { state }) => {
-                    tracing::info!(replica = %self.id, pid = state.child_pid, "replica taken over");
-                    return self.attach(state);
-                }
-                Ok(Adoption::Exited(record)) => {
-                    let started = self.recorded_start(&dir);
-                    return self.ended(End::Recorded(Box::new(record)), started).await;
-                }
-                Ok(Adoption::Lost { state }) => match link::kill_leftovers(&dir).await {
-                    Ok(_) => return self.ended(End::Unrecorded, Some(observe::started(&state))).await,
-                    Err(error) => self.fail("clear away what its shim left", &error),
-                },
-                Ok(Adoption::NeverStarted) => {
-                    self.progress.accounted = self.incarnation;
-                    return;
-                }
-                Err(error) => self.fail("judge its last process", &error),
-            }
-            self.report().await;
-            tokio::time::sleep(TRY_AGAIN).await;
-        }
-    }
-
-    fn recorded_start(&self, dir: &std::path::Path) -> Option<Timestamp> {
-        // Without it, how long the process ran is unknown, and nothing is forgiven.
-        let state = StateRecord::load(dir).ok().flatten()?;
-        Some(observe::started(&state))
-    }
-
     fn attach(&mut self, state: StateRecord) {
         let dir = self.dir.incarnation(self.incarnation);
         let link = Link::follow(dir, self.incarnation, self.tip.clone());
@@ -249,7 +194,9 @@ impl Actor {
         self.running = Some(Running {
             link,
             state,
-            probe: probe.zip(port).map(|(probe, port)| Probe::start(probe, port)),
+            probe: probe
+                .zip(port)
+                .map(|(probe, port)| Probe::start(probe, port)),
             stopping: None,
         });
         self.usage = Usage::default();
@@ -297,7 +244,10 @@ impl Actor {
     }
 
     fn was_stopped_on_purpose(&self) -> bool {
-        self.progress.last.as_ref().is_some_and(|last| last.on_purpose)
+        self.progress
+            .last
+            .as_ref()
+            .is_some_and(|last| last.on_purpose)
     }
 
     fn actual(&self) -> Actual {
@@ -318,7 +268,10 @@ impl Actor {
     }
 
     fn app(&self) -> Option<Arc<App>> {
-        self.apps.borrow().get(&self.orders.assignment.build).cloned()
+        self.apps
+            .borrow()
+            .get(&self.orders.assignment.build)
+            .cloned()
     }
 
     async fn start(&mut self) {
@@ -330,7 +283,8 @@ impl Actor {
         self.say = None;
         self.report().await;
         let (context, assignment) = (self.context.clone(), self.orders.assignment.clone());
-        let (incarnation, progress, dir) = (self.incarnation, self.progress.clone(), self.dir.clone());
+        let (incarnation, progress, dir) =
+            (self.incarnation, self.progress.clone(), self.dir.clone());
         let ready = blocking(move || {
             files::make_folders(&dir)?;
             durable::write_json(&dir.progress(), &progress)?;
@@ -371,8 +325,14 @@ impl Actor {
         self.running = None;
         self.usage = Usage::default();
         let wanted = self.orders.assignment.run && self.orders.host_stops.is_none();
-        self.progress =
-            account::account(&self.progress, self.incarnation, &end, wanted, started, now());
+        self.progress = account::account(
+            &self.progress,
+            self.incarnation,
+            &end,
+            wanted,
+            started,
+            now(),
+        );
         // The next incarnation gets a cgroup of its own, so that counters begin at zero.
         self.release().await;
         self.write_progress().await;
@@ -387,47 +347,6 @@ impl Actor {
         }
     }
 
-    async fn stop(&mut self, grace: Duration) {
-        let Some(running) = &mut self.running else {
-            return;
-        };
-        let before = running.stopping.and_then(|stopping| stopping.unheard);
-        let (due, unheard) = match running.link.stop(grace).await {
-            Ok(()) => (grace + STUCK_AFTER, None),
-            Err(error) => {
-                // Most often it has just ended, which its follower is about to say.
-                tracing::debug!(replica = %self.id, error = chain(&error), "shim not reached");
-                (TRY_AGAIN, Some(before.unwrap_or(0) + 1))
-            }
-        };
-        running.stopping = Some(Stopping {
-            due: Instant::now() + due,
-            grace,
-            unheard,
-        });
-    }
-
-    /// Goes on with a stop that is due to have ended: asks again a shim that did not hear, and
-    /// kills one that does not answer; what it leaves is then found and killed.
-    async fn press(&mut self, stopping: Stopping) {
-        if stopping.unheard.is_some_and(|times| times < ASK_TO_STOP) {
-            return self.stop(stopping.grace).await;
-        }
-        let Some(running) = &mut self.running else {
-            return;
-        };
-        if running.link.kill().await.is_err() {
-            tracing::warn!(replica = %self.id, "shim does not answer; killing it");
-            if let Err(error) = link::kill_shim(running.link.dir()).await {
-                tracing::warn!(replica = %self.id, error = chain(&error), "shim not killed");
-            }
-        }
-        running.stopping = Some(Stopping {
-            due: Instant::now() + STUCK_AFTER,
-            ..stopping
-        });
-    }
-
     async fn release(&mut self) {
         let Some(cgroup) = self.cgroup.take() else {
             return;
@@ -438,56 +357,6 @@ impl Actor {
         });
         if let Err(error) = removed.await {
             self.fail("give its cgroup back", &error);
-        }
-    }
-
-    /// Keeps what the host needs to go on without the server, and what the agent reads.
-    async fn write_orders(&mut self) -> Result<(), HostError> {
-        let orders = &self.orders;
-        let assignment = (self.written.assignment.as_ref() != Some(&orders.assignment))
-            .then(|| orders.assignment.clone());
-        let token = orders.token.clone().filter(|token| self.written.token.as_ref() != Some(token));
-        let ca = orders.ca_pem.clone().filter(|pem| self.written.ca_pem.as_ref() != Some(pem));
-        if (assignment.is_none() && token.is_none() && ca.is_none()) || orders.forget {
-            return Ok(());
-        }
-        let dir = self.dir.clone();
-        blocking(move || {
-            files::make_folders(&dir)?;
-            if let Some(ca) = ca {
-                files::write_ca(&dir, &ca)?;
-            }
-            if let Some(token) = token {
-                files::write_token(&dir, &token)?;
-            }
-            if let Some(assignment) = assignment {
-                durable::write_json(&dir.desired(), &assignment)?;
-            }
-            Ok(())
-        })
-        .await?;
-        self.written = Written {
-            assignment: Some(self.orders.assignment.clone()),
-            token: self.orders.token.clone().or(self.written.token.take()),
-            ca_pem: self.orders.ca_pem.clone().or(self.written.ca_pem.take()),
-        };
-        Ok(())
-    }
-
-    /// Removes everything; false when that has to be tried again.
-    async fn forget(&mut self) -> bool {
-        self.release().await;
-        let dir = self.dir.clone();
-        match blocking(move || crate::layout::remove_tree(dir.path())).await {
-            Ok(()) => {
-                // The hub is gone only when the host is.
-                let _ = self.context.events.send(Event::Gone(self.id)).await;
-                true
-            }
-            Err(error) => {
-                self.fail("remove its files", &error);
-                false
-            }
         }
     }
 
@@ -510,7 +379,11 @@ impl Actor {
         }
         self.reported = Some(observed.clone());
         // The hub is gone only when the host is.
-        let _ = self.context.events.send(Event::Observed(Box::new(observed))).await;
+        let _ = self
+            .context
+            .events
+            .send(Event::Observed(Box::new(observed)))
+            .await;
     }
 
     /// Waits until there is something to do; false when the host is gone.
@@ -536,14 +409,12 @@ impl Actor {
         true
     }
 
-    fn overdue(&self) -> Option<Stopping> {
-        let stopping = self.running.as_ref()?.stopping?;
-        (Instant::now() >= stopping.due).then_some(stopping)
-    }
-
     fn wake_at(&self) -> Option<Instant> {
         let retry = self.trouble.is_some().then(|| Instant::now() + TRY_AGAIN);
-        let stuck = self.running.as_ref().and_then(|running| Some(running.stopping?.due));
+        let stuck = self
+            .running
+            .as_ref()
+            .and_then(|running| Some(running.stopping?.due));
         let backoff = match self.say {
             Some(Say::Backoff { until }) => Some(Instant::now() + until.since(now())),
             _ => None,

@@ -44,10 +44,16 @@ pub(crate) fn environment(
     if around.has_ca {
         own("PARALLAX_CA_FILE", text(&dir.ca()));
     }
-    own("PARALLAX_AGENT_NAME", assignment.agent_name.as_str().to_owned());
+    own(
+        "PARALLAX_AGENT_NAME",
+        assignment.agent_name.as_str().to_owned(),
+    );
     own("PARALLAX_REPLICA_ID", assignment.replica.to_string());
     own("PARALLAX_REVISION", assignment.revision_number.to_string());
-    own("PARALLAX_STOP_GRACE_MS", assignment.stop_grace_ms.to_string());
+    own(
+        "PARALLAX_STOP_GRACE_MS",
+        assignment.stop_grace_ms.to_string(),
+    );
     if let Some(port) = around.port {
         own("PORT", port.to_string());
     }

@@ -62,7 +62,9 @@ pub(super) fn prepare(
         stop_grace_ms: assignment.stop_grace_ms,
         deadline_ms: None,
         log: context.log_limits,
-        cgroup_dirs: cgroup.as_ref().map_or_else(Vec::new, |cgroup| cgroup.dirs().to_vec()),
+        cgroup_dirs: cgroup
+            .as_ref()
+            .map_or_else(Vec::new, |cgroup| cgroup.dirs().to_vec()),
         rlimits: context.limiter.rlimits(&limits),
         isolation: context.sandbox.around(
             app.read_paths().into_iter().chain([dir.run()]),
@@ -107,4 +109,3 @@ fn probe_port(assignment: &Assignment) -> Option<u16> {
         port => Some(port),
     }
 }
-

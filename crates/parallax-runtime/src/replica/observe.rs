@@ -20,9 +20,14 @@ pub(super) fn observe(actor: &Actor) -> ObservedReplica {
         tenant_id: actor.orders().assignment.tenant.to_string(),
         incarnation: actor.incarnation,
         phase: phase.as_str().to_owned(),
-        reason: reason.map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
+        reason: reason
+            .map(|reason| reason.as_str().to_owned())
+            .unwrap_or_default(),
         message,
-        exit: last.filter(|_| !alive).and_then(|last| last.exit.as_ref()).map(exit),
+        exit: last
+            .filter(|_| !alive)
+            .and_then(|last| last.exit.as_ref())
+            .map(exit),
         restarts: actor.progress.restarts,
         started_unix_us: running.map_or(0, |running| started(&running.state).unix_micros()),
         cpu_ns: actor.usage.cpu_ns,
@@ -31,7 +36,10 @@ pub(super) fn observe(actor: &Actor) -> ObservedReplica {
             .and_then(|running| running.probe.as_ref())
             .map(|probe| probe.result().unwrap_or(false)),
         pid: running.map_or(0, |running| running.state.child_pid),
-        isolation: actor.context().sandbox.words(actor.context().limiter.word()),
+        isolation: actor
+            .context()
+            .sandbox
+            .words(actor.context().limiter.word()),
     }
 }
 
@@ -60,7 +68,11 @@ fn words(actor: &Actor) -> (ReplicaPhase, Option<Reason>, String) {
         Some(Say::Lost) => (ReplicaPhase::Lost, Some(Reason::ShimLost), message()),
         Some(Say::Refused) => {
             let words = actor.orders().refusal.clone().unwrap_or_default();
-            (ReplicaPhase::Failed, Some(Reason::IsolationUnavailable), words)
+            (
+                ReplicaPhase::Failed,
+                Some(Reason::IsolationUnavailable),
+                words,
+            )
         }
     };
     match actor.trouble() {

@@ -105,11 +105,12 @@ where
     T: FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,
 {
-    text.parse().map_err(|error: T::Err| AssignmentError::Field {
-        field,
-        text: text.chars().take(80).collect(),
-        source: error.into(),
-    })
+    text.parse()
+        .map_err(|error: T::Err| AssignmentError::Field {
+            field,
+            text: text.chars().take(80).collect(),
+            source: error.into(),
+        })
 }
 
 /// How a replica has fared on this host (`progress.json`).
@@ -197,8 +198,7 @@ pub(crate) fn load_progress(dir: &ReplicaDir) -> Result<Progress, HostError> {
 /// # Errors
 /// When the folder cannot be listed.
 pub(crate) fn newest_incarnation(dir: &ReplicaDir) -> Result<u64, HostError> {
-    let numbers =
-        layout::numbered(dir.path()).map_err(HostError::io("list", dir.path()))?;
+    let numbers = layout::numbered(dir.path()).map_err(HostError::io("list", dir.path()))?;
     Ok(numbers.last().copied().unwrap_or(0))
 }
 

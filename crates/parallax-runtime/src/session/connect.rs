@@ -63,7 +63,10 @@ pub(super) async fn connect(
     config: &HostConfig,
     facts: &HostFacts,
 ) -> Result<Connection, SessionError> {
-    let channel = endpoint(config)?.connect().await.map_err(SessionError::Connect)?;
+    let channel = endpoint(config)?
+        .connect()
+        .await
+        .map_err(SessionError::Connect)?;
     let credential = match &config.credential {
         CredentialSource::File(path) => read(path)?,
         CredentialSource::Join { token, keep_at } => {
@@ -122,7 +125,8 @@ fn keep(path: &Path, credential: &str) -> Result<(), HostError> {
         file.write_all(credential.as_bytes())?;
         file.sync_all()?;
         fs::rename(&tmp, path)?;
-        path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+        path.parent()
+            .map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
     };
     write().map_err(HostError::io("keep the credential in", path))
 }

@@ -10,7 +10,6 @@ use parallax_proto::v1::{
     LogUnavailable, host_down, host_up,
 };
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -20,6 +19,7 @@ use crate::build::Connection;
 use crate::error::HostError;
 use crate::hub::Command;
 use crate::logs;
+use crate::task::Task;
 use crate::view::View;
 
 /// The version of the contract.
@@ -56,7 +56,9 @@ pub(super) enum SessionError {
     },
     #[error("the host's credential is not plain text")]
     CredentialText,
-    #[error("the control plane refuses the join token; print a new one with `parallax hosts token`")]
+    #[error(
+        "the control plane refuses the join token; print a new one with `parallax hosts token`"
+    )]
     Join(#[source] Status),
     #[error("the control plane refuses the session: {}", .0.message())]
     Refused(Status),
@@ -90,15 +92,7 @@ struct Talk<'a> {
     generation: u64,
     ttl: Duration,
     sent: View,
-    logs: BTreeMap<String, JoinHandle<()>>,
-}
-
-impl Drop for Talk<'_> {
-    fn drop(&mut self) {
-        for task in self.logs.values() {
-            task.abort();
-        }
-    }
+    logs: BTreeMap<String, Task>,
 }
 
 /// Talks until the connection ends.
@@ -116,7 +110,8 @@ pub(super) async fn talk(
         builds: sent.builds.values().map(|it| (**it).clone()).collect(),
     };
     let hello = host_up::Frame::Hello(hello);
-    up.try_send(HostUp { frame: Some(hello) }).expect("the queue is empty");
+    up.try_send(HostUp { frame: Some(hello) })
+        .expect("the queue is empty");
     let request = connection.request(ReceiverStream::new(frames));
     let mut client = connection.client();
     let deadline = Instant::now() + WELCOME_DEADLINE;
@@ -138,15 +133,21 @@ pub(super) async fn talk(
         return Err(SessionError::Version);
     }
     let mut talk = Talk::new(session, connection, up, &welcome, sent);
-    talk.session.connections.send_replace(Some(talk.connection.clone()));
+    talk.session
+        .connections
+        .send_replace(Some(talk.connection.clone()));
     talk.session.ready.send_replace(true);
-    tracing::info!(host = welcome.host_id, epoch = welcome.host_epoch, "connected");
+    tracing::info!(
+        host = welcome.host_id,
+        epoch = welcome.host_epoch,
+        "connected"
+    );
     talk.run(&mut down).await
 }
 
 fn farewell(goaway: HostGoaway) -> Farewell {
-    let wait = (goaway.reconnect_after_ms > 0)
-        .then(|| Duration::from_millis(goaway.reconnect_after_ms));
+    let wait =
+        (goaway.reconnect_after_ms > 0).then(|| Duration::from_millis(goaway.reconnect_after_ms));
     Farewell {
         reason: format!("{}: {}", goaway.reason, goaway.message),
         wait,
@@ -231,7 +232,9 @@ impl<'a> Talk<'a> {
     async fn send(&self, frame: host_up::Frame) -> Result<(), SessionError> {
         match timeout(self.ttl, self.up.send(HostUp { frame: Some(frame) })).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(SessionError::Broken(Status::cancelled("the stream is closed"))),
+            Ok(Err(_)) => Err(SessionError::Broken(Status::cancelled(
+                "the stream is closed",
+            ))),
             Err(_) => Err(SessionError::Stuck),
         }
     }
@@ -256,9 +259,7 @@ impl<'a> Talk<'a> {
             }
             Some(host_down::Frame::LogRequest(request)) => self.open_log(request).await?,
             Some(host_down::Frame::LogCancel(cancel)) => {
-                if let Some(task) = self.logs.remove(&cancel.stream_id) {
-                    task.abort();
-                }
+                self.logs.remove(&cancel.stream_id);
             }
             Some(host_down::Frame::Goaway(goaway)) => return Ok(Some(farewell(goaway))),
             // A frame of a newer version, or a second welcome: nothing to do.
@@ -287,7 +288,7 @@ impl<'a> Talk<'a> {
             self.connection.clone(),
             self.up.clone(),
         );
-        let task = tokio::spawn(async move {
+        let task = Task::spawn(async move {
             let stream_id = request.stream_id.clone();
             if let Err(message) = logs::serve(&hub, &connection, request).await {
                 let unavailable = LogUnavailable {
@@ -299,9 +300,7 @@ impl<'a> Talk<'a> {
                 let _ = up.send(HostUp { frame }).await;
             }
         });
-        if let Some(older) = self.logs.insert(stream_id, task) {
-            older.abort();
-        }
+        self.logs.insert(stream_id, task);
         Ok(())
     }
 }

@@ -102,7 +102,8 @@ impl World {
 
     /// Asks for a build of `source`.
     pub(crate) async fn build(&self, id: &str, source: &Source) {
-        self.plane.put_artifact(&source.digest, source.bytes.clone());
+        self.plane
+            .put_artifact(&source.digest, source.bytes.clone());
         self.plane.want_build(source.desired(id)).await;
     }
 
@@ -142,7 +143,9 @@ impl World {
     /// Stops everything and checks that nothing is left.
     pub(crate) async fn end(self, host: Host) {
         let deadline = Duration::from_secs(20);
-        host.stop(Stop::StopAll { deadline }).await.expect("everything ends");
+        host.stop(Stop::StopAll { deadline })
+            .await
+            .expect("everything ends");
         self.assert_nothing_runs();
     }
 
@@ -195,7 +198,10 @@ pub(crate) async fn all_gone(dir: &Path) {
 pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + crate::plane::PATIENCE;
     while !holds() {
-        assert!(tokio::time::Instant::now() < deadline, "waited in vain: {what}");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "waited in vain: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -236,7 +242,10 @@ impl Source {
     /// An agent of one file without dependencies.
     pub(crate) fn node(code: &str) -> Self {
         Self::of(&[
-            ("package.json", r#"{"name":"worker","version":"1.0.0","scripts":{"start":"node index.js"}}"#),
+            (
+                "package.json",
+                r#"{"name":"worker","version":"1.0.0","scripts":{"start":"node index.js"}}"#,
+            ),
             ("index.js", code),
         ])
     }
@@ -258,7 +267,9 @@ impl Source {
             agent_name: "worker".to_owned(),
             source_digest: self.digest.clone(),
             source_bytes: self.bytes.len() as u64,
-            build_spec_json: serde_json::to_vec(&self.spec).expect("it has string keys").into(),
+            build_spec_json: serde_json::to_vec(&self.spec)
+                .expect("it has string keys")
+                .into(),
             cancel: false,
             deadline_ms: self.deadline_ms,
         }

@@ -15,8 +15,9 @@ use parallax_proto::v1::{
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 /// How long anything that a test waits for may take on a busy machine.
@@ -74,6 +75,7 @@ struct Script {
 struct Service {
     script: Arc<Mutex<Script>>,
     known: watch::Sender<Known>,
+    tasks: TaskTracker,
 }
 
 /// The control plane.
@@ -83,13 +85,7 @@ pub(crate) struct Plane {
     address: SocketAddr,
     service: Service,
     seen: watch::Receiver<Known>,
-    server: JoinHandle<()>,
-}
-
-impl Drop for Plane {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
+    server: JoinSet<()>,
 }
 
 impl Plane {
@@ -103,6 +99,7 @@ impl Plane {
         let service = Service {
             script: Arc::new(Mutex::new(script)),
             known,
+            tasks: TaskTracker::new(),
         };
         let (address, server) = serve(any, service.clone()).await;
         Self {
@@ -116,10 +113,11 @@ impl Plane {
 
     /// Ends the server with all its connections, as a crash would.
     pub(crate) async fn stop(&mut self) {
-        self.server.abort();
-        let _ended = (&mut self.server).await;
+        self.server.shutdown().await;
         self.service.script().session = None;
-        self.service.known.send_modify(|known| known.connected = false);
+        self.service
+            .known
+            .send_modify(|known| known.connected = false);
     }
 
     /// Starts it again at the same address.
@@ -158,7 +156,10 @@ impl Plane {
     }
 
     pub(crate) fn put_artifact(&self, digest: &str, bytes: Vec<u8>) {
-        self.service.script().artifacts.insert(digest.to_owned(), bytes);
+        self.service
+            .script()
+            .artifacts
+            .insert(digest.to_owned(), bytes);
     }
 
     pub(crate) fn break_artifact_after(&self, bytes: usize) {
@@ -181,7 +182,10 @@ impl Plane {
         let (session, desired) = {
             let mut script = self.service.script();
             script.generation += 1;
-            (script.session.clone(), script.desired(self.seen.borrow().sessions))
+            (
+                script.session.clone(),
+                script.desired(self.seen.borrow().sessions),
+            )
         };
         let Some(session) = session else { return };
         let frame = Some(host_down::Frame::Desired(desired));
@@ -205,7 +209,12 @@ impl Plane {
 
     /// Waits until a replica is in a phase.
     pub(crate) async fn phase(&self, replica: &str, phase: &str) -> ObservedReplica {
-        let in_phase = |known: &Known| known.replicas.get(replica).is_some_and(|it| it.phase == phase);
+        let in_phase = |known: &Known| {
+            known
+                .replicas
+                .get(replica)
+                .is_some_and(|it| it.phase == phase)
+        };
         let known = self.until(&format!("{replica} {phase}"), in_phase).await;
         known.replicas[replica].clone()
     }
@@ -227,13 +236,14 @@ impl Plane {
     }
 }
 
-async fn serve(address: SocketAddr, service: Service) -> (SocketAddr, JoinHandle<()>) {
+async fn serve(address: SocketAddr, service: Service) -> (SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind(address).await.expect("the port is free");
     let address = listener.local_addr().expect("it is bound");
     let server = tonic::transport::Server::builder()
         .add_service(HostServiceServer::new(service))
         .serve_with_incoming(TcpListenerStream::new(listener));
-    let task = tokio::spawn(async move { server.await.expect("the server serves") });
+    let mut task = JoinSet::new();
+    task.spawn(async move { server.await.expect("the server serves") });
     (address, task)
 }
 
@@ -252,11 +262,16 @@ impl Script {
 
 impl Service {
     fn script(&self) -> std::sync::MutexGuard<'_, Script> {
-        self.script.lock().expect("no test panics while it holds the script")
+        self.script
+            .lock()
+            .expect("no test panics while it holds the script")
     }
 
     fn check<T>(&self, request: &Request<T>, wanted: &str) -> Result<(), Status> {
-        let given = request.metadata().get("authorization").and_then(|it| it.to_str().ok());
+        let given = request
+            .metadata()
+            .get("authorization")
+            .and_then(|it| it.to_str().ok());
         if given == Some(&format!("Bearer {wanted}")) {
             return Ok(());
         }
@@ -294,7 +309,8 @@ impl Known {
             self.replicas.clear();
         }
         for replica in &observed.replicas {
-            self.replicas.insert(replica.replica_id.clone(), replica.clone());
+            self.replicas
+                .insert(replica.replica_id.clone(), replica.clone());
             self.history.push(replica.clone());
         }
     }
@@ -343,12 +359,15 @@ impl HostService for Service {
             script.session = Some(down.clone());
             script.desired(epoch)
         };
-        for frame in [host_down::Frame::Welcome(welcome), host_down::Frame::Desired(desired)] {
+        for frame in [
+            host_down::Frame::Welcome(welcome),
+            host_down::Frame::Desired(desired),
+        ] {
             let sent = down.send(Ok(HostDown { frame: Some(frame) })).await;
             sent.map_err(|_| Status::cancelled("gone"))?;
         }
         let service = self.clone();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             while let Ok(Some(frame)) = up.message().await {
                 if let Some(frame) = frame.frame {
                     service.hear(frame);
@@ -366,11 +385,15 @@ impl HostService for Service {
     ) -> Result<Response<Self::ArtifactsStream>, Status> {
         self.check(&request, CREDENTIAL)?;
         let wanted = request.into_inner();
-        self.known.send_modify(|known| known.offsets.push(wanted.offset));
+        self.known
+            .send_modify(|known| known.offsets.push(wanted.offset));
         let (bytes, limit) = {
             let mut script = self.script();
             let found = script.artifacts.get(&wanted.digest).cloned();
-            (found.ok_or_else(|| Status::not_found("no such source"))?, script.break_artifact_after.take())
+            (
+                found.ok_or_else(|| Status::not_found("no such source"))?,
+                script.break_artifact_after.take(),
+            )
         };
         let offset = usize::try_from(wanted.offset).expect("sources are small");
         let rest = bytes.get(offset..).unwrap_or_default().to_vec();
@@ -404,7 +427,7 @@ impl HostService for Service {
         let grant = |credit_bytes| Ok(LogDown { credit_bytes });
         down.try_send(grant(credit)).expect("the queue is empty");
         let known = self.known.clone();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let mut granted = credit;
             let mut received = 0;
             while let Ok(Some(frame)) = up.message().await {
@@ -424,7 +447,14 @@ impl HostService for Service {
                     }
                 });
                 granted += batch_bytes;
-                if batch_bytes > 0 && down.send(Ok(LogDown { credit_bytes: batch_bytes })).await.is_err() {
+                if batch_bytes > 0
+                    && down
+                        .send(Ok(LogDown {
+                            credit_bytes: batch_bytes,
+                        }))
+                        .await
+                        .is_err()
+                {
                     return;
                 }
             }

@@ -13,13 +13,22 @@ async fn a_desired_replica_runs_with_its_own_environment_and_stops_when_asked() 
     let (world, host) = World::prepared().await;
     let id = new_replica();
     let mut spec = world.spec.clone();
-    spec.start = Some(["/bin/sh", "-c", "echo up; exec sleep 1000"].map(str::to_owned).to_vec());
-    spec.env.insert("GREETING".to_owned(), "hi there".to_owned());
+    spec.start = Some(
+        ["/bin/sh", "-c", "echo up; exec sleep 1000"]
+            .map(str::to_owned)
+            .to_vec(),
+    );
+    spec.env
+        .insert("GREETING".to_owned(), "hi there".to_owned());
     let desired = world.replica(&id, &spec);
     world.plane.want_replica(desired.clone()).await;
     let running = world.plane.phase(&id, "running").await;
     assert_eq!((running.incarnation, running.restarts), (1, 0));
-    assert!(running.isolation.starts_with("landlock+"), "{}", running.isolation);
+    assert!(
+        running.isolation.starts_with("landlock+"),
+        "{}",
+        running.isolation
+    );
     let env = environment(running.pid);
     let run = world.replica_dir(&id).join("run/token");
     let expected = [
@@ -35,14 +44,23 @@ async fn a_desired_replica_runs_with_its_own_environment_and_stops_when_asked() 
     for (name, value) in expected {
         assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
     }
-    assert!(!env.values().any(|value| value.contains("agent-token")), "{env:?}");
-    assert!(!env.contains_key("PARALLAX_CA_FILE") && !env.contains_key("PORT"), "{env:?}");
+    assert!(
+        !env.values().any(|value| value.contains("agent-token")),
+        "{env:?}"
+    );
+    assert!(
+        !env.contains_key("PARALLAX_CA_FILE") && !env.contains_key("PORT"),
+        "{env:?}"
+    );
     world.plane.want_replica(stopped(desired)).await;
     let ended = world.plane.phase(&id, "stopped").await;
     assert_eq!(ended.exit.expect("it was recorded").signal, Some(15));
     all_gone(&world.data_dir()).await;
     world.plane.forget_replica(&id).await;
-    world.plane.until("forgotten", |known| !known.replicas.contains_key(&id)).await;
+    world
+        .plane
+        .until("forgotten", |known| !known.replicas.contains_key(&id))
+        .await;
     assert!(!world.replica_dir(&id).exists());
     world.end(host).await;
 }
@@ -51,7 +69,10 @@ async fn a_desired_replica_runs_with_its_own_environment_and_stops_when_asked() 
 async fn a_replica_that_a_complete_set_leaves_out_is_stopped() {
     let (world, host) = World::prepared().await;
     let id = new_replica();
-    world.plane.want_replica(world.shell(&id, "exec sleep 1000")).await;
+    world
+        .plane
+        .want_replica(world.shell(&id, "exec sleep 1000"))
+        .await;
     world.plane.phase(&id, "running").await;
     world.plane.drop_replica(&id).await;
     world.plane.phase(&id, "stopped").await;
@@ -62,16 +83,28 @@ async fn a_replica_that_a_complete_set_leaves_out_is_stopped() {
 async fn a_crashing_replica_is_started_again_and_then_is_in_a_crash_loop() {
     let (world, host) = World::prepared().await;
     let id = new_replica();
-    world.plane.want_replica(world.shell(&id, "echo last words; exit 3")).await;
+    world
+        .plane
+        .want_replica(world.shell(&id, "echo last words; exit 3"))
+        .await;
     let in_loop = |known: &Known| {
-        known.replicas.get(&id).is_some_and(|it| it.reason == "CrashLoop" && it.phase == "backoff")
+        known
+            .replicas
+            .get(&id)
+            .is_some_and(|it| it.reason == "CrashLoop" && it.phase == "backoff")
     };
     let known = world.plane.until("crash loop", in_loop).await;
     let seen = &known.replicas[&id];
     assert_eq!((seen.incarnation, seen.restarts), (3, 2));
     let exit = seen.exit.as_ref().expect("it was recorded");
-    assert_eq!((exit.code, exit.last_log_line.as_str()), (Some(3), "last words"));
-    assert_eq!(seen.message, "3 crashes in a row; exit code 3; last log line: last words");
+    assert_eq!(
+        (exit.code, exit.last_log_line.as_str()),
+        (Some(3), "last words")
+    );
+    assert_eq!(
+        seen.message,
+        "3 crashes in a row; exit code 3; last log line: last words"
+    );
     world.end(host).await;
 }
 
@@ -80,7 +113,12 @@ async fn an_agent_that_ends_with_code_0_has_ended_early() {
     let (world, host) = World::prepared().await;
     let id = new_replica();
     world.plane.want_replica(world.shell(&id, "echo bye")).await;
-    let early = |known: &Known| known.replicas.get(&id).is_some_and(|it| it.reason == "ExitedEarly");
+    let early = |known: &Known| {
+        known
+            .replicas
+            .get(&id)
+            .is_some_and(|it| it.reason == "ExitedEarly")
+    };
     let known = world.plane.until("early exit", early).await;
     let exit = known.replicas[&id].exit.clone().expect("it was recorded");
     assert_eq!(exit.code, Some(0));
@@ -96,7 +134,12 @@ async fn a_command_that_does_not_exist_is_named() {
         ..world.spec.clone()
     };
     world.plane.want_replica(world.replica(&id, &spec)).await;
-    let failed = |known: &Known| known.replicas.get(&id).is_some_and(|it| it.reason == "StartFailed");
+    let failed = |known: &Known| {
+        known
+            .replicas
+            .get(&id)
+            .is_some_and(|it| it.reason == "StartFailed")
+    };
     let known = world.plane.until("failed start", failed).await;
     let seen = &known.replicas[&id];
     assert!(seen.message.contains("no-such-program"), "{}", seen.message);
@@ -118,7 +161,11 @@ async fn an_agent_that_ignores_sigterm_is_killed_after_its_grace() {
     world.plane.want_replica(stopped(desired)).await;
     let ended = world.plane.phase(&id, "stopped").await;
     assert_eq!(ended.exit.expect("it was recorded").signal, Some(9));
-    assert!(ended.message.starts_with("killed after its grace"), "{}", ended.message);
+    assert!(
+        ended.message.starts_with("killed after its grace"),
+        "{}",
+        ended.message
+    );
     all_gone(&world.data_dir()).await;
     world.end(host).await;
 }
@@ -131,16 +178,28 @@ async fn a_credential_is_renewed_in_place() {
     world.plane.want_replica(world.shell(&id, script)).await;
     world.plane.phase(&id, "running").await;
     let log = world.replica_dir(&id).join("1/log");
-    eventually("the first token is read", || log_text(&log).contains("token agent-token-1")).await;
+    eventually("the first token is read", || {
+        log_text(&log).contains("token agent-token-1")
+    })
+    .await;
     let renewal = CredentialUpdate {
         replica_id: id.clone(),
         token: "agent-token-2".to_owned(),
         token_expires_unix_ms: 0,
     };
-    world.plane.send(host_down::Frame::Credential(renewal)).await;
-    eventually("the second token is read", || log_text(&log).contains("token agent-token-2")).await;
+    world
+        .plane
+        .send(host_down::Frame::Credential(renewal))
+        .await;
+    eventually("the second token is read", || {
+        log_text(&log).contains("token agent-token-2")
+    })
+    .await;
     let mode = std::fs::metadata(world.replica_dir(&id).join("run/token")).expect("it exists");
-    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o400);
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777,
+        0o400
+    );
     world.end(host).await;
 }
 
@@ -164,10 +223,21 @@ async fn a_probe_says_whether_the_agent_answers() {
         ..world.spec.clone()
     };
     world.plane.want_replica(world.replica(&id, &spec)).await;
-    let answers = |known: &Known| known.replicas.get(&id).is_some_and(|it| it.probe_ok == Some(true));
+    let answers = |known: &Known| {
+        known
+            .replicas
+            .get(&id)
+            .is_some_and(|it| it.probe_ok == Some(true))
+    };
     let known = world.plane.until("the probe passes", answers).await;
-    let of_it = known.history.iter().filter(|it| it.replica_id == id && it.phase == "running");
-    assert!(of_it.clone().any(|it| it.probe_ok == Some(false)), "it failed at first");
+    let of_it = known
+        .history
+        .iter()
+        .filter(|it| it.replica_id == id && it.phase == "running");
+    assert!(
+        of_it.clone().any(|it| it.probe_ok == Some(false)),
+        "it failed at first"
+    );
     world.end(host).await;
 }
 
@@ -175,7 +245,10 @@ async fn a_probe_says_whether_the_agent_answers() {
 async fn cpu_and_memory_are_reported() {
     let (world, host) = World::prepared().await;
     let id = new_replica();
-    world.plane.want_replica(world.shell(&id, "while true; do :; done")).await;
+    world
+        .plane
+        .want_replica(world.shell(&id, "while true; do :; done"))
+        .await;
     let used = |known: &Known| {
         known.replicas.get(&id).is_some_and(|it| {
             it.cpu_ns.is_some_and(|ns| ns > 50_000_000) && it.memory_bytes.is_some_and(|b| b > 0)
@@ -206,7 +279,10 @@ async fn a_replica_waits_for_its_revision() {
     let world = World::empty().await;
     let host = world.host().await;
     let id = new_replica();
-    world.plane.want_replica(world.shell(&id, "exec sleep 1000")).await;
+    world
+        .plane
+        .want_replica(world.shell(&id, "exec sleep 1000"))
+        .await;
     world.plane.phase(&id, "preparing").await;
     let source = crate::fixture::Source::node("setInterval(() => {}, 1000)");
     world.build(&world.build, &source).await;
@@ -218,7 +294,10 @@ async fn a_replica_waits_for_its_revision() {
 async fn the_memory_limit_is_enforced_and_named() {
     let (world, host) = World::prepared().await;
     let first = new_replica();
-    world.plane.want_replica(world.shell(&first, "exec sleep 1000")).await;
+    world
+        .plane
+        .want_replica(world.shell(&first, "exec sleep 1000"))
+        .await;
     let seen = world.plane.phase(&first, "running").await;
     if seen.isolation.ends_with("rlimit") {
         println!("skipped: this machine offers no writable cgroup");
@@ -228,11 +307,23 @@ async fn the_memory_limit_is_enforced_and_named() {
     let mut desired = world.shell(&id, "exec tail /dev/zero");
     let mut spec: RunSpec = serde_json::from_slice(&desired.run_spec_json).expect("it was written");
     spec.resources.memory = Some(parallax_core::quantity::MemoryBytes::new(32 << 20));
-    desired.run_spec_json = serde_json::to_vec(&spec).expect("it has string keys").into();
+    desired.run_spec_json = serde_json::to_vec(&spec)
+        .expect("it has string keys")
+        .into();
     world.plane.want_replica(desired).await;
-    let oom = |known: &Known| known.replicas.get(&id).is_some_and(|it| it.reason == "OutOfMemory");
+    let oom = |known: &Known| {
+        known
+            .replicas
+            .get(&id)
+            .is_some_and(|it| it.reason == "OutOfMemory")
+    };
     let known = world.plane.until("out of memory", oom).await;
-    assert!(known.replicas[&id].exit.as_ref().is_some_and(|exit| exit.out_of_memory));
+    assert!(
+        known.replicas[&id]
+            .exit
+            .as_ref()
+            .is_some_and(|exit| exit.out_of_memory)
+    );
     world.end(host).await;
 }
 
@@ -251,14 +342,24 @@ async fn a_host_takes_no_more_replicas_than_it_says() {
     let world = World::empty().await;
     let mut config = world.config();
     config.max_replicas = 1;
-    let host = parallax_runtime::Host::start(config).await.expect("the host starts");
+    let host = parallax_runtime::Host::start(config)
+        .await
+        .expect("the host starts");
     host.ready().await.expect("the host is welcome");
     let (first, second) = (new_replica(), new_replica());
-    world.plane.want_replica(world.shell(&first, "exec sleep 1000")).await;
+    world
+        .plane
+        .want_replica(world.shell(&first, "exec sleep 1000"))
+        .await;
     world.plane.phase(&first, "preparing").await;
-    world.plane.want_replica(world.shell(&second, "exec sleep 1000")).await;
+    world
+        .plane
+        .want_replica(world.shell(&second, "exec sleep 1000"))
+        .await;
     let refused = world.plane.phase(&second, "failed").await;
     assert_eq!(refused.reason, "Unschedulable");
     let deadline = Duration::from_secs(10);
-    host.stop(parallax_runtime::Stop::StopAll { deadline }).await.expect("everything ends");
+    host.stop(parallax_runtime::Stop::StopAll { deadline })
+        .await
+        .expect("everything ends");
 }

@@ -4,7 +4,9 @@ use std::path::Path;
 use super::*;
 
 fn write(dir: &Path, incarnation: u64, seqs: std::ops::RangeInclusive<u64>) {
-    let log = dir.join(incarnation.to_string()).join(parallax_shim::LOG_DIR);
+    let log = dir
+        .join(incarnation.to_string())
+        .join(parallax_shim::LOG_DIR);
     fs::create_dir_all(&log).expect("a folder can be made");
     let name = format!("{:020}.log", seqs.start());
     let lines: String = seqs
@@ -38,7 +40,10 @@ fn a_log_goes_on_from_one_incarnation_to_the_next() {
     let dir = tempfile::tempdir().expect("a temporary folder can be made");
     write(dir.path(), 1, 1..=2);
     write(dir.path(), 2, 1..=1);
-    assert_eq!(read(dir.path(), &request((0, 0), None)), ["1.1", "1.2", "2.1"]);
+    assert_eq!(
+        read(dir.path(), &request((0, 0), None)),
+        ["1.1", "1.2", "2.1"]
+    );
     assert_eq!(read(dir.path(), &request((1, 1), None)), ["1.2", "2.1"]);
     assert_eq!(read(dir.path(), &request((2, 1), None)), [""; 0]);
 }
@@ -48,7 +53,10 @@ fn a_tail_reaches_back_over_incarnations() {
     let dir = tempfile::tempdir().expect("a temporary folder can be made");
     write(dir.path(), 1, 1..=3);
     write(dir.path(), 2, 1..=2);
-    assert_eq!(read(dir.path(), &request((0, 0), Some(3))), ["1.3", "2.1", "2.2"]);
+    assert_eq!(
+        read(dir.path(), &request((0, 0), Some(3))),
+        ["1.3", "2.1", "2.2"]
+    );
     assert_eq!(read(dir.path(), &request((0, 0), Some(1))), ["2.2"]);
     assert_eq!(read(dir.path(), &request((0, 0), Some(0))), [""; 0]);
 }

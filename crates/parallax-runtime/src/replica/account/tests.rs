@@ -21,7 +21,14 @@ fn record(cause: ExitCause, code: Option<i32>, ended: u64) -> End {
 
 fn crash(progress: &Progress, code: i32, started: i64, ended: u64) -> Progress {
     let end = record(ExitCause::Exited, Some(code), ended);
-    account(progress, progress.accounted + 1, &end, true, Some(at(started)), at(9_999))
+    account(
+        progress,
+        progress.accounted + 1,
+        &end,
+        true,
+        Some(at(started)),
+        at(9_999),
+    )
 }
 
 fn reason(progress: &Progress) -> Option<Reason> {
@@ -37,7 +44,10 @@ fn the_third_crash_in_a_row_is_a_loop() {
     assert_eq!(reason(&three), Some(Reason::CrashLoop));
     assert_eq!((three.crashes, three.accounted), (3, 3));
     let last = three.last.expect("it ended");
-    assert_eq!(last.message, "3 crashes in a row; exit code 1; last log line: boom");
+    assert_eq!(
+        last.message,
+        "3 crashes in a row; exit code 1; last log line: boom"
+    );
 }
 
 #[test]
@@ -49,7 +59,10 @@ fn a_replica_that_ran_a_minute_is_forgiven_its_earlier_crashes() {
 #[test]
 fn an_agent_that_ends_with_code_0_has_ended_early() {
     let early = crash(&Progress::default(), 0, 0, 1);
-    assert_eq!((reason(&early), early.crashes), (Some(Reason::ExitedEarly), 1));
+    assert_eq!(
+        (reason(&early), early.crashes),
+        (Some(Reason::ExitedEarly), 1)
+    );
 }
 
 #[test]
