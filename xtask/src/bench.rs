@@ -30,7 +30,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     }
     bench.arg("--").args(&args.names);
     bench.arg("--binary");
-    bench.arg(workspace.root.join("target/release/parallax"));
+    bench.arg(workspace.built("release/parallax"));
     if args.json {
         bench.arg("--json");
     }

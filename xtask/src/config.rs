@@ -11,6 +11,8 @@ pub struct Config {
     pub ci: bool,
     /// The cargo that started xtask.
     pub cargo: Option<OsString>,
+    /// Where cargo builds, when not in `target/`.
+    pub target_dir: Option<PathBuf>,
     /// Where caches go when the caller names a folder.
     pub cache_dir: Option<PathBuf>,
     /// The desktop standard's cache root.
@@ -31,6 +33,7 @@ impl Config {
         Self {
             ci: read("CI").is_some_and(|value| value == "true" || value == "1"),
             cargo: read("CARGO"),
+            target_dir: read("CARGO_TARGET_DIR").map(PathBuf::from),
             cache_dir: read("PARALLAX_CACHE_DIR").map(PathBuf::from),
             xdg_cache_home: read("XDG_CACHE_HOME").map(PathBuf::from),
             home: read("HOME").map(PathBuf::from),

@@ -134,7 +134,7 @@ fn build(workspace: &Workspace, release: bool) -> Result<PathBuf> {
     }
     let mut cargo = workspace.cargo();
     run_command(cargo.args(["build", "--release", "--package", "parallax-cli", "--bins"]))?;
-    Ok(workspace.root.join("target/release/parallax"))
+    Ok(workspace.built("release/parallax"))
 }
 
 /// Deploys, calls, scales, and prints what a person would look at.

@@ -37,13 +37,20 @@ impl Workspace {
         command
     }
 
-    /// Builds `target/debug/parallax` and returns its path.
+    /// Builds `debug/parallax` and returns its path.
     ///
     /// As part of the whole workspace, because features are unified over what is selected: a build
     /// of the one package and the tests of all would compile many crates twice.
     pub fn build_product(&self) -> Result<PathBuf> {
         run(self.cargo().args(["build", "--workspace", "--bins"]))?;
-        Ok(self.root.join("target/debug/parallax"))
+        Ok(self.built("debug/parallax"))
+    }
+
+    /// A path below cargo's target folder.
+    pub fn built(&self, path: &str) -> PathBuf {
+        let target = self.config.target_dir.clone();
+        let target = target.unwrap_or_else(|| PathBuf::from("target"));
+        self.root.join(target).join(path)
     }
 
     /// The full path of `program` when it lies in `PATH`.

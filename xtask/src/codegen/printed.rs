@@ -60,7 +60,7 @@ fn reference(
 fn ask(workspace: &Workspace, binary: &Path, args: &[&str]) -> Result<Option<String>> {
     let mut command = workspace.command(binary);
     command.args(args).stdin(Stdio::null());
-    let answer = command.output().context("starting target/debug/parallax")?;
+    let answer = command.output().context("starting the built binary")?;
     let text = String::from_utf8(answer.stdout).context("the binary printed no UTF-8")?;
     if answer.status.success() {
         return Ok((!text.trim().is_empty()).then_some(text));
