@@ -20,5 +20,6 @@ pub use call::{
     Call, CallContext, CallDeadline, DurableEvent, DurableEventKind, Outcome, Sink, Update, problem,
 };
 pub use directory::{Directory, RegistryChange};
-pub use group::{CancelRequest, Group, Joining, Refused, Reservation, Restored, SlotId};
+pub use group::{CancelRequest, Group, Refused, Reservation, SlotId};
+pub(crate) use group::{Joining, Restored};
 pub use instance::{InstanceView, LeaseState, Link, Peer};

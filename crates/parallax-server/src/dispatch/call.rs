@@ -51,7 +51,11 @@ pub enum Sink {
     Reply(oneshot::Sender<Outcome>),
     /// One of many calls on a caller's stream. The permit is a reserved place, so that an outcome
     /// can neither block nor be dropped.
-    Stream { call_id: u64, permit: mpsc::OwnedPermit<v1::InvokeDown>, updates: Option<mpsc::WeakSender<v1::InvokeDown>> },
+    Stream {
+        call_id: u64,
+        permit: mpsc::OwnedPermit<v1::InvokeDown>,
+        updates: Option<mpsc::WeakSender<v1::InvokeDown>>,
+    },
     /// A durable task: whoever owns the row decides what the outcome means.
     Durable(mpsc::UnboundedSender<DurableEvent>),
     /// The caller has gone away.
@@ -71,11 +75,16 @@ pub struct DurableEvent {
 pub enum DurableEventKind {
     Update(Update),
     /// To be committed, and then confirmed with [`super::Group::committed`].
-    Ended { outcome: Outcome, idempotent: bool },
+    Ended {
+        outcome: Outcome,
+        idempotent: bool,
+    },
     /// The deadline passed; the agent was asked to stop.
     Expired,
     /// The instance is gone; nothing is known of the work.
-    InstanceLost { idempotent: bool },
+    InstanceLost {
+        idempotent: bool,
+    },
     /// The instance never had the task: it may be dispatched again in any case.
     NeverReceived,
     CancelAcked(v1::cancel_ack::Outcome),
@@ -87,11 +96,15 @@ impl Sink {
     pub fn deliver(self, call: &Arc<Call>, outcome: Outcome) {
         match self {
             Self::Reply(reply) => drop(reply.send(outcome)),
-            Self::Stream { call_id, permit, .. } => {
+            Self::Stream {
+                call_id, permit, ..
+            } => {
                 permit.send(v1::InvokeDown {
                     call_id,
                     task_id: call.id.to_string(),
-                    event: Some(v1::invoke_down::Event::Outcome(v1::TaskOutcome { outcome: Some(outcome) })),
+                    event: Some(v1::invoke_down::Event::Outcome(v1::TaskOutcome {
+                        outcome: Some(outcome),
+                    })),
                 });
             }
             // A durable task's outcome goes through its row: see `Group::ended`.
@@ -104,20 +117,32 @@ impl Sink {
     /// partials are numbered, so that a reader sees the hole.
     pub fn update(&self, call: &Arc<Call>, attempt: u32, update: Update) {
         match self {
-            Self::Stream { call_id, updates: Some(updates), .. } => {
+            Self::Stream {
+                call_id,
+                updates: Some(updates),
+                ..
+            } => {
                 let event = match update {
                     Update::Accepted => return,
                     Update::Progress(progress) => v1::invoke_down::Event::Progress(progress),
                     Update::Partial(partial) => v1::invoke_down::Event::Partial(partial),
                 };
-                let frame = v1::InvokeDown { call_id: *call_id, task_id: call.id.to_string(), event: Some(event) };
+                let frame = v1::InvokeDown {
+                    call_id: *call_id,
+                    task_id: call.id.to_string(),
+                    event: Some(event),
+                };
                 if let Some(updates) = updates.upgrade() {
                     drop(updates.try_send(frame));
                 }
             }
             Self::Durable(events) => {
                 let kind = DurableEventKind::Update(update);
-                drop(events.send(DurableEvent { call: Arc::clone(call), attempt, kind }));
+                drop(events.send(DurableEvent {
+                    call: Arc::clone(call),
+                    attempt,
+                    kind,
+                }));
             }
             Self::Stream { .. } | Self::Reply(_) | Self::Nobody => {}
         }
@@ -140,7 +165,10 @@ pub fn problem(error: &Error) -> Outcome {
         message: error.message.to_string(),
         retryable: matches!(
             error.code,
-            Code::AgentUnavailable | Code::ResourceExhausted | Code::ShuttingDown | Code::StoreUnavailable
+            Code::AgentUnavailable
+                | Code::ResourceExhausted
+                | Code::ShuttingDown
+                | Code::StoreUnavailable
         ),
         agent_code: String::new(),
     })

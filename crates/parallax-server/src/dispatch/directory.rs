@@ -36,7 +36,10 @@ pub struct RegistryChange {
 
 impl Default for Directory {
     fn default() -> Self {
-        Self { groups: RwLock::default(), changes: broadcast::channel(CHANGES_KEPT).0 }
+        Self {
+            groups: RwLock::default(),
+            changes: broadcast::channel(CHANGES_KEPT).0,
+        }
     }
 }
 
@@ -52,7 +55,9 @@ impl Directory {
         }
         let mut groups = self.groups.write();
         let of_tenant = groups.entry(tenant).or_default();
-        let group = of_tenant.entry(name.clone()).or_insert_with(|| Arc::new(Group::new(tenant, name.clone())));
+        let group = of_tenant
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(Group::new(tenant, name.clone())));
         Arc::clone(group)
     }
 
@@ -67,19 +72,33 @@ impl Directory {
     }
 
     /// Finds a hosted replica's instance.
-    pub fn replica(&self, tenant: TenantId, agent: &Name, replica: ReplicaId) -> Option<(Arc<Group>, SlotId)> {
+    pub fn replica(
+        &self,
+        tenant: TenantId,
+        agent: &Name,
+        replica: ReplicaId,
+    ) -> Option<(Arc<Group>, SlotId)> {
         let group = self.find(tenant, agent)?;
         let slot = group.slot_of_replica(replica)?;
         Some((group, slot))
     }
 
     /// Whether an instance that `allowed` accepts holds the task.
-    pub fn holder(&self, tenant: TenantId, task: TaskId, allowed: impl Fn(&Name, &Peer) -> bool) -> bool {
+    pub fn holder(
+        &self,
+        tenant: TenantId,
+        task: TaskId,
+        allowed: impl Fn(&Name, &Peer) -> bool,
+    ) -> bool {
         let groups: Vec<Arc<Group>> = match self.groups.read().get(&tenant) {
             Some(groups) => groups.values().cloned().collect(),
             None => return false,
         };
-        groups.iter().any(|group| group.task_of_replica(task, |peer| allowed(&group.name, peer)).is_some())
+        groups.iter().any(|group| {
+            group
+                .task_of_replica(task, |peer| allowed(&group.name, peer))
+                .is_some()
+        })
     }
 
     /// Announces a change to whoever watches.
@@ -94,8 +113,12 @@ impl Directory {
 
     /// Applies the passing of time; answers the instances whose lease has ended.
     pub fn sweep(&self, now: Instant, grace: Duration) -> Vec<(Arc<Group>, SlotId)> {
-        let groups: Vec<Arc<Group>> =
-            self.groups.read().values().flat_map(|groups| groups.values().cloned()).collect();
+        let groups: Vec<Arc<Group>> = self
+            .groups
+            .read()
+            .values()
+            .flat_map(|groups| groups.values().cloned())
+            .collect();
         let mut ended = Vec::new();
         for group in groups {
             for slot in group.sweep(now, grace) {
@@ -115,6 +138,10 @@ impl Directory {
     /// Instances and waiting calls of all tenants, for metrics.
     pub fn totals(&self) -> (usize, usize) {
         let groups = self.groups.read();
-        groups.values().flat_map(HashMap::values).map(|g| g.size()).fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1))
+        groups
+            .values()
+            .flat_map(HashMap::values)
+            .map(|g| g.size())
+            .fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1))
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use parallax_core::error::{Code, Error};
 use parallax_core::id::{AgentId, ReplicaId, SessionId, TaskId};
 use parallax_core::task::CancelState;
 use parallax_core::time::Timestamp;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::call::{Call, Sink};
+use super::call::{Call, DurableEvent, DurableEventKind, Sink, problem};
 
 /// Who an instance is, by its credential and its Hello.
 #[derive(Debug, Clone)]
@@ -44,7 +45,9 @@ impl Link {
     /// Queues a frame. `false` when the peer does not read fast enough or is gone: the session
     /// then ends by itself and the lease decides what becomes of its tasks.
     pub fn send(&self, frame: v1::agent_down::Frame) -> bool {
-        self.frames.try_send(Ok(v1::AgentDown { frame: Some(frame) })).is_ok()
+        self.frames
+            .try_send(Ok(v1::AgentDown { frame: Some(frame) }))
+            .is_ok()
     }
 
     /// Says goodbye and ends the session. The frame may be lost where the peer does not read; the
@@ -60,7 +63,9 @@ impl Link {
 
     /// Tells the agent that its result was received (attached) or committed (durable).
     pub fn acknowledge(&self, task: v1::TaskRef) -> bool {
-        self.send(v1::agent_down::Frame::ResultAck(v1::ResultAck { r#ref: Some(task) }))
+        self.send(v1::agent_down::Frame::ResultAck(v1::ResultAck {
+            r#ref: Some(task),
+        }))
     }
 }
 
@@ -119,13 +124,30 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
+    /// Ends as cancelled: the agent says, or shows, that the work stopped.
+    pub(super) fn stopped(self) {
+        if let Sink::Durable(events) = &self.sink {
+            let kind = DurableEventKind::CancelAcked(v1::cancel_ack::Outcome::Stopped);
+            // The commit job lives as long as the server.
+            drop(events.send(DurableEvent { call: self.call, attempt: self.attempt, kind }));
+            return;
+        }
+        let error = Error::new(Code::Cancelled, "the work was cancelled");
+        self.sink.deliver(&self.call, problem(&error));
+    }
+
     pub(super) fn reference(&self) -> v1::TaskRef {
         reference(&self.call, self.attempt)
     }
 }
 
 pub(super) fn reference(call: &Call, attempt: u32) -> v1::TaskRef {
-    v1::TaskRef { task_id: call.id.to_string(), attempt, run: String::new(), step: String::new() }
+    v1::TaskRef {
+        task_id: call.id.to_string(),
+        attempt,
+        run: String::new(),
+        step: String::new(),
+    }
 }
 
 impl Instance {
@@ -134,11 +156,17 @@ impl Instance {
         if self.draining || self.credit == 0 || self.link.is_none() {
             return false;
         }
-        let Some(offered) = self.peer.capability(capability) else { return false };
+        let Some(offered) = self.peer.capability(capability) else {
+            return false;
+        };
         if offered.max_concurrency == 0 {
             return true;
         }
-        let busy = self.in_flight.values().filter(|t| t.call.capability == capability).count();
+        let busy = self
+            .in_flight
+            .values()
+            .filter(|t| t.call.capability == capability)
+            .count();
         busy < offered.max_concurrency as usize
     }
 

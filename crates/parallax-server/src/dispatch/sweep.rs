@@ -19,7 +19,10 @@ pub(super) fn waiting<W>(
     parts: impl Fn(&W) -> (&Arc<Call>, &Sink),
     expire: impl Fn(W),
 ) {
-    if !queue.iter().any(|w| is_due(parts(w).0, now) || parts(w).1.is_abandoned()) {
+    if !queue
+        .iter()
+        .any(|w| is_due(parts(w).0, now) || parts(w).1.is_abandoned())
+    {
         return;
     }
     for entry in std::mem::take(queue) {
@@ -43,18 +46,41 @@ pub(super) fn in_flight(instance: &mut Instance, now: Instant, grace: Duration) 
             entry.cancel = CancelState::Unresolved;
             if let Sink::Durable(events) = &entry.sink {
                 let kind = DurableEventKind::CancelUnresolved;
-                drop(events.send(DurableEvent { call: Arc::clone(&entry.call), attempt: entry.attempt, kind }));
+                drop(events.send(DurableEvent {
+                    call: Arc::clone(&entry.call),
+                    attempt: entry.attempt,
+                    kind,
+                }));
             }
         }
         if entry.sink.is_abandoned() {
-            ask_to_stop(entry, instance.link.as_ref(), "the caller went away", grace, now);
+            ask_to_stop(
+                entry,
+                instance.link.as_ref(),
+                "the caller went away",
+                grace,
+                now,
+            );
         } else if is_due(&entry.call, now) {
-            ask_to_stop(entry, instance.link.as_ref(), "the deadline passed", grace, now);
+            ask_to_stop(
+                entry,
+                instance.link.as_ref(),
+                "the deadline passed",
+                grace,
+                now,
+            );
             if let Sink::Durable(events) = &entry.sink {
                 let kind = DurableEventKind::Expired;
-                drop(events.send(DurableEvent { call: Arc::clone(&entry.call), attempt: entry.attempt, kind }));
+                drop(events.send(DurableEvent {
+                    call: Arc::clone(&entry.call),
+                    attempt: entry.attempt,
+                    kind,
+                }));
             }
-            let error = Error::new(Code::DeadlineExceeded, "the deadline passed; the agent was told to stop");
+            let error = Error::new(
+                Code::DeadlineExceeded,
+                "the deadline passed; the agent was told to stop",
+            );
             std::mem::replace(&mut entry.sink, Sink::Nobody).deliver(&entry.call, problem(&error));
         }
     }

@@ -1,0 +1,82 @@
+//! Stopping work that nobody wants any more.
+
+use std::time::Duration;
+
+use parallax_core::error::{Code, Error};
+use parallax_core::id::TaskId;
+use parallax_core::task::CancelState;
+use parallax_proto::v1;
+use tokio::time::Instant;
+
+use super::Group;
+use super::super::call::{Sink, problem};
+use super::super::instance::{InFlight, Link};
+
+/// What became of a request to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelRequest {
+    /// It had not been sent to anybody: it is over.
+    Withdrawn,
+    /// The agent was asked.
+    Asked,
+    /// Not in this group (any more).
+    Unknown,
+}
+
+impl Group {
+    /// Cancels a call of this group: withdraws it, or asks the agent to stop within `grace`.
+    pub fn cancel(&self, id: TaskId, reason: &str, grace: Duration, now: Instant) -> CancelRequest {
+        let mut state = self.state.lock();
+        if let Some(at) = state.waiting.iter().position(|w| w.call.id == id) {
+            if let Some(waiting) = state.waiting.remove(at) {
+                let error = Error::new(
+                    Code::Cancelled,
+                    format!("cancelled before it was sent: {reason}"),
+                );
+                waiting.sink.deliver(&waiting.call, problem(&error));
+            }
+            return CancelRequest::Withdrawn;
+        }
+        for instance in state.instances.values_mut() {
+            if let Some(entry) = instance.in_flight.get_mut(&id) {
+                ask_to_stop(entry, instance.link.as_ref(), reason, grace, now);
+                return CancelRequest::Asked;
+            }
+        }
+        CancelRequest::Unknown
+    }
+
+    /// Forgets whoever waits for the call; what runs is asked to stop.
+    pub fn abandon(&self, id: TaskId, grace: Duration, now: Instant) {
+        if self.cancel(id, "the caller went away", grace, now) == CancelRequest::Asked {
+            let mut state = self.state.lock();
+            for instance in state.instances.values_mut() {
+                if let Some(entry) = instance.in_flight.get_mut(&id) {
+                    entry.sink = Sink::Nobody;
+                }
+            }
+        }
+    }
+}
+
+/// Asks for a stop once; a second request changes nothing.
+pub(in crate::dispatch) fn ask_to_stop(
+    entry: &mut InFlight,
+    link: Option<&Link>,
+    reason: &str,
+    grace: Duration,
+    now: Instant,
+) {
+    if entry.cancel != CancelState::None {
+        return;
+    }
+    entry.cancel = CancelState::Requested;
+    entry.cancel_due = Some(now + grace);
+    if let Some(link) = link {
+        link.send(v1::agent_down::Frame::Cancel(v1::Cancel {
+            r#ref: Some(entry.reference()),
+            reason: reason.to_owned(),
+            grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+        }));
+    }
+}

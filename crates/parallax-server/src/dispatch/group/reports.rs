@@ -1,0 +1,194 @@
+//! What instances report: credit, progress, outcomes.
+
+use std::sync::Arc;
+
+use parallax_core::id::TaskId;
+use parallax_core::task::CancelState;
+use parallax_proto::v1;
+use tokio::time::Instant;
+
+use super::{Group, SlotId};
+use super::super::call::{Outcome, DurableEvent, DurableEventKind, Sink, Update};
+use super::super::instance::InFlight;
+
+impl Group {
+    /// Grants credit, up to `ceiling` in all.
+    pub fn grant(&self, slot: SlotId, n: u32, ceiling: u32) {
+        let mut state = self.state.lock();
+        if let Some(instance) = state.instances.get_mut(&slot) {
+            instance.credit = instance.credit.saturating_add(n).min(ceiling);
+        }
+        state.pump();
+    }
+
+    /// Renews the lease.
+    pub fn renew(&self, slot: SlotId, until: Instant, load_ppm: Option<u32>) {
+        if let Some(instance) = self.state.lock().instances.get_mut(&slot) {
+            instance.lease_until = until;
+            instance.load_ppm = load_ppm.or(instance.load_ppm);
+        }
+    }
+
+    /// The instance took the task on.
+    pub fn accepted(&self, slot: SlotId, task: TaskId, attempt: u32) {
+        self.with_task(slot, task, attempt, |entry| {
+            if !entry.accepted {
+                entry.accepted = true;
+                entry.sink.update(&entry.call, attempt, Update::Accepted);
+            }
+        });
+    }
+
+    pub fn progress(&self, slot: SlotId, task: TaskId, attempt: u32, progress: v1::TaskProgress) {
+        self.with_task(slot, task, attempt, |entry| {
+            entry
+                .sink
+                .update(&entry.call, attempt, Update::Progress(progress));
+        });
+    }
+
+    /// Passes a partial on, unless it was seen before. Once half of `window` is used up, the
+    /// bytes are granted again.
+    pub fn partial(
+        &self,
+        slot: SlotId,
+        task: TaskId,
+        attempt: u32,
+        partial: v1::TaskPartial,
+        window: u32,
+    ) {
+        let mut grant = None;
+        self.with_task(slot, task, attempt, |entry| {
+            let bytes = u32::try_from(partial.chunk.len()).unwrap_or(u32::MAX);
+            entry.partial_bytes = entry.partial_bytes.saturating_add(bytes);
+            if entry.partial_bytes >= window / 2 {
+                let bytes = std::mem::take(&mut entry.partial_bytes);
+                grant = Some(v1::PartialCredit {
+                    r#ref: Some(entry.reference()),
+                    bytes,
+                });
+            }
+            if partial.seq > entry.last_partial {
+                entry.last_partial = partial.seq;
+                entry
+                    .sink
+                    .update(&entry.call, attempt, Update::Partial(partial));
+            }
+        });
+        if let Some(grant) = grant {
+            self.notify(slot, v1::agent_down::Frame::PartialCredit(grant));
+        }
+    }
+
+    /// Ends a task with the agent's outcome and returns the credit that came with it. A result
+    /// for an attempt that is not (or no longer) wanted is acknowledged, so that the agent drops it.
+    pub fn ended(
+        &self,
+        slot: SlotId,
+        task: v1::TaskRef,
+        id: TaskId,
+        outcome: Outcome,
+        credit: (u32, u32),
+    ) {
+        let mut state = self.state.lock();
+        let Some(instance) = state.instances.get_mut(&slot) else {
+            return;
+        };
+        instance.credit = instance.credit.saturating_add(credit.0).min(credit.1);
+        let entry = instance
+            .in_flight
+            .get_mut(&id)
+            .filter(|entry| entry.attempt == task.attempt);
+        match entry {
+            Some(InFlight {
+                call,
+                attempt,
+                sink: Sink::Durable(events),
+                committing,
+                idempotent,
+                ..
+            }) => {
+                *committing = true;
+                let kind = DurableEventKind::Ended {
+                    outcome,
+                    idempotent: *idempotent,
+                };
+                let event = DurableEvent {
+                    call: Arc::clone(call),
+                    attempt: *attempt,
+                    kind,
+                };
+                drop(events.send(event));
+            }
+            Some(_) => {
+                if let Some(entry) = instance.in_flight.remove(&id) {
+                    entry.sink.deliver(&entry.call, outcome);
+                }
+                instance.acknowledge(task);
+            }
+            None => instance.acknowledge(task),
+        }
+        state.pump();
+    }
+
+    /// The outcome of a durable task is committed: the agent may drop it.
+    pub fn committed(&self, id: TaskId, attempt: u32) {
+        let mut state = self.state.lock();
+        for instance in state.instances.values_mut() {
+            if instance
+                .in_flight
+                .get(&id)
+                .is_some_and(|entry| entry.attempt == attempt)
+            {
+                if let Some(entry) = instance.in_flight.remove(&id) {
+                    instance.acknowledge(entry.reference());
+                }
+                break;
+            }
+        }
+        state.pump();
+    }
+
+    /// The agent answered a cancel.
+    pub fn cancel_acked(
+        &self,
+        slot: SlotId,
+        id: TaskId,
+        attempt: u32,
+        outcome: v1::cancel_ack::Outcome,
+    ) {
+        let mut state = self.state.lock();
+        let Some(instance) = state.instances.get_mut(&slot) else {
+            return;
+        };
+        let Some(entry) = instance
+            .in_flight
+            .get_mut(&id)
+            .filter(|e| e.attempt == attempt)
+        else {
+            return;
+        };
+        entry.cancel_due = None;
+        if outcome == v1::cancel_ack::Outcome::TooLate {
+            entry.cancel = CancelState::Acked;
+            if let Sink::Durable(events) = &entry.sink {
+                let kind = DurableEventKind::CancelAcked(outcome);
+                drop(events.send(DurableEvent { call: Arc::clone(&entry.call), attempt, kind }));
+            }
+        } else if let Some(entry) = instance.in_flight.remove(&id) {
+            entry.stopped();
+        }
+        state.pump();
+    }
+
+    fn with_task(&self, slot: SlotId, id: TaskId, attempt: u32, act: impl FnOnce(&mut InFlight)) {
+        let mut state = self.state.lock();
+        let entry = state
+            .instances
+            .get_mut(&slot)
+            .and_then(|i| i.in_flight.get_mut(&id));
+        if let Some(entry) = entry.filter(|e| e.attempt == attempt) {
+            act(entry);
+        }
+    }
+}

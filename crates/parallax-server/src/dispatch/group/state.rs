@@ -1,0 +1,265 @@
+//! The scheduling behind a group's lock: who gets what, and what becomes of it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use parallax_core::error::{Code, Error};
+use parallax_core::name::Name;
+use parallax_core::task::{AfterLoss, CancelState, after_loss};
+use parallax_proto::v1;
+use tokio::time::Instant;
+
+use super::SlotId;
+use super::super::call::{Call, DurableEvent, DurableEventKind, Sink, problem};
+use super::super::instance::{InFlight, Instance, reference};
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) instances: BTreeMap<SlotId, Instance>,
+    pub(super) by_uuid: HashMap<String, SlotId>,
+    pub(super) waiting: VecDeque<Waiting>,
+    /// The slot that was given a task last.
+    pub(super) turn: SlotId,
+    pub(super) next_slot: SlotId,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) call: Arc<Call>,
+    pub(super) attempt: u32,
+    pub(super) sink: Sink,
+}
+
+impl State {
+    pub(super) fn slot_of(&mut self, uuid: &str) -> SlotId {
+        if let Some(slot) = self.by_uuid.get(uuid) {
+            return *slot;
+        }
+        self.next_slot += 1;
+        self.by_uuid.insert(uuid.to_owned(), self.next_slot);
+        self.next_slot
+    }
+
+    pub(super) fn remove(&mut self, slot: SlotId) -> Option<Instance> {
+        let instance = self.instances.remove(&slot)?;
+        self.by_uuid.remove(&instance.peer.uuid);
+        Some(instance)
+    }
+
+    pub(super) fn offers(&self, capability: &str) -> bool {
+        // An instance that was restored and has not come back has said nothing of itself yet.
+        let offers = |i: &Instance| {
+            i.peer.capability(capability).is_some() || i.peer.capabilities.is_empty()
+        };
+        self.instances.values().any(offers)
+    }
+
+    pub(super) fn capability_unknown(&self, agent: &Name, capability: &str) -> String {
+        let mut offered: Vec<&str> = self
+            .instances
+            .values()
+            .flat_map(|i| i.peer.capabilities.iter().map(|c| c.name.as_str()))
+            .collect();
+        offered.sort_unstable();
+        offered.dedup();
+        format!(
+            "agent `{agent}` has no capability `{capability}`; it offers: {}",
+            offered.join(", ")
+        )
+    }
+
+    /// The next instance in turn that has room.
+    pub(super) fn choose(&self, capability: &str) -> Option<SlotId> {
+        let after = self
+            .instances
+            .range((Bound::Excluded(self.turn), Bound::Unbounded));
+        let before = self.instances.range(..=self.turn);
+        after
+            .chain(before)
+            .find(|(_, i)| i.has_room_for(capability))
+            .map(|(slot, _)| *slot)
+    }
+
+    /// Sends a call to an instance with room, or gives it back.
+    pub(super) fn dispatch(&mut self, waiting: Waiting) -> Result<(), Waiting> {
+        let Some(slot) = self.choose(&waiting.call.capability) else {
+            return Err(waiting);
+        };
+        let instance = self
+            .instances
+            .get_mut(&slot)
+            .expect("choose answers a slot of this map");
+        instance.credit -= 1;
+        let uuid = instance.peer.uuid.clone();
+        self.turn = slot;
+        self.place(slot, &uuid, waiting)
+    }
+
+    /// Sends a call to an instance whose credit was taken already, or gives it back.
+    pub(super) fn place(&mut self, slot: SlotId, uuid: &str, waiting: Waiting) -> Result<(), Waiting> {
+        let Some(instance) = self
+            .instances
+            .get_mut(&slot)
+            .filter(|i| i.peer.uuid == uuid)
+        else {
+            return Err(waiting);
+        };
+        let Waiting {
+            call,
+            attempt,
+            sink,
+        } = waiting;
+        let frame = task_frame(&call, attempt);
+        let sent = instance.link.as_ref().is_some_and(|link| link.send(frame));
+        if !sent {
+            // Its queue is full or closed: it gets nothing until its session says otherwise.
+            instance.credit = 0;
+            return Err(Waiting {
+                call,
+                attempt,
+                sink,
+            });
+        }
+        instance.given += 1;
+        let idempotent = instance
+            .peer
+            .capability(&call.capability)
+            .is_some_and(|c| c.idempotent);
+        let entry = InFlight {
+            call: Arc::clone(&call),
+            attempt,
+            sink,
+            accepted: false,
+            committing: false,
+            idempotent,
+            cancel: CancelState::None,
+            cancel_due: None,
+            last_partial: 0,
+            partial_bytes: 0,
+        };
+        instance.in_flight.insert(call.id, entry);
+        Ok(())
+    }
+
+    /// Sends what waits, as far as there is room. A call whose capability is busy lets others by.
+    pub(super) fn pump(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let mut kept = VecDeque::new();
+        while let Some(waiting) = self.waiting.pop_front() {
+            if waiting.sink.is_abandoned() {
+                continue;
+            }
+            if let Err(waiting) = self.dispatch(waiting) {
+                kept.push_back(waiting);
+                if self.instances.values().all(|i| i.credit == 0) {
+                    break;
+                }
+            }
+        }
+        kept.append(&mut self.waiting);
+        self.waiting = kept;
+    }
+
+    /// A task that its own instance does not list after a reconnect. Not accepted: it never
+    /// arrived. Asked to stop: it stopped, and only the answer was lost. Accepted and unlisted is
+    /// not what the contract allows: then nothing is known of the work.
+    pub(super) fn unlisted(&mut self, task: InFlight, agent: &Name) {
+        if task.cancel != CancelState::None {
+            task.stopped();
+        } else if task.accepted {
+            self.lost(task, agent);
+        } else {
+            self.again(task);
+        }
+    }
+
+    /// A task that its instance never received: sent again, whatever the capability says.
+    fn again(&mut self, task: InFlight) {
+        match &task.sink {
+            Sink::Durable(events) => {
+                let kind = DurableEventKind::NeverReceived;
+                drop(events.send(DurableEvent {
+                    call: task.call,
+                    attempt: task.attempt,
+                    kind,
+                }));
+            }
+            _ => self.waiting.push_front(Waiting {
+                call: task.call,
+                attempt: task.attempt + 1,
+                sink: task.sink,
+            }),
+        }
+    }
+
+    /// A task whose instance is gone.
+    pub(super) fn lost(&mut self, task: InFlight, agent: &Name) {
+        if let Sink::Durable(events) = &task.sink {
+            // A task from before the server's start knows its capability only from its peers.
+            let declared = self
+                .instances
+                .values()
+                .filter_map(|i| i.peer.capability(&task.call.capability));
+            let idempotent = task.idempotent || declared.into_iter().any(|c| c.idempotent);
+            let kind = DurableEventKind::InstanceLost { idempotent };
+            drop(events.send(DurableEvent {
+                call: task.call,
+                attempt: task.attempt,
+                kind,
+            }));
+            return;
+        }
+        let stopping = task.cancel != CancelState::None;
+        let retry = !stopping
+            && !self.instances.is_empty()
+            && after_loss(task.idempotent, task.attempt) == AfterLoss::Retry;
+        if retry {
+            self.waiting.push_front(Waiting {
+                call: task.call,
+                attempt: task.attempt + 1,
+                sink: task.sink,
+            });
+            return;
+        }
+        let message = format!(
+            "the instance of agent `{agent}` that had attempt {} went away; the work may have happened or not",
+            task.attempt
+        );
+        task.sink
+            .deliver(&task.call, problem(&Error::new(Code::AgentLost, message)));
+    }
+
+    pub(super) fn refuse_waiting_if_empty(&mut self, agent: &Name) {
+        if !self.instances.is_empty() {
+            return;
+        }
+        for waiting in self.waiting.drain(..) {
+            let message =
+                format!("the last instance of agent `{agent}` went away before the call was sent");
+            waiting.sink.deliver(
+                &waiting.call,
+                problem(&Error::new(Code::AgentUnavailable, message)),
+            );
+        }
+    }
+}
+
+fn task_frame(call: &Call, attempt: u32) -> v1::agent_down::Frame {
+    let left = call.deadline.map(|d| {
+        d.at.saturating_duration_since(Instant::now())
+            .as_millis()
+            .max(1)
+    });
+    v1::agent_down::Frame::Task(v1::Task {
+        r#ref: Some(reference(call, attempt)),
+        capability: call.capability.clone(),
+        idempotency_key: call.idempotency_key.clone(),
+        input: Some(call.input.clone()),
+        deadline_unix_ms: call.deadline.map_or(0, |d| d.unix_ms),
+        context: Some(call.context.clone()),
+        time_left_ms: left.map_or(0, |ms| u64::try_from(ms).unwrap_or(u64::MAX)),
+    })
+}
