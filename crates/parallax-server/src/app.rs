@@ -101,7 +101,9 @@ pub struct App {
 impl App {
     /// Has an agent looked at again in a moment.
     pub fn wake_later(&self, tenant: TenantId, agent: AgentId) {
-        let Some(app) = self.weak.upgrade() else { return };
+        let Some(app) = self.weak.upgrade() else {
+            return;
+        };
         self.tasks.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(LATER) => app.dirty.mark(tenant, agent),

@@ -35,7 +35,13 @@ pub struct Authenticator {
 impl Authenticator {
     #[must_use]
     pub fn new(store: Store, clock: Clock, pepper: Pepper) -> Self {
-        Self { store, clock, pepper, kept: RwLock::default(), changes: watch::channel(0).0 }
+        Self {
+            store,
+            clock,
+            pepper,
+            kept: RwLock::default(),
+            changes: watch::channel(0).0,
+        }
     }
 
     /// Who presents `text`.
@@ -52,7 +58,11 @@ impl Authenticator {
                 check_state(&key, self.clock.now())?;
                 Ok(principal_of(&key))
             }
-            Some(Presented::Replica { claims, signed, mac }) => {
+            Some(Presented::Replica {
+                claims,
+                signed,
+                mac,
+            }) => {
                 if !token::is_signed(&self.pepper, &signed, &mac) {
                     return Err(unknown());
                 }
@@ -109,7 +119,9 @@ impl Authenticator {
             return Ok(Some(Arc::clone(key)));
         }
         let mut tx = self.store.system_read().await?;
-        let Some(key) = keys::get(&mut tx, id).await? else { return Ok(None) };
+        let Some(key) = keys::get(&mut tx, id).await? else {
+            return Ok(None);
+        };
         let key = Arc::new(key);
         let mut kept = self.kept.write();
         if kept.len() >= MOST_KEPT {
@@ -133,7 +145,10 @@ pub fn require(principal: &Principal, scope: Scope) -> Result<()> {
     }
     Err(Error::new(
         Code::Forbidden,
-        format!("credential `{}` lacks the scope `{scope}` (it has: {})", principal.name, principal.scopes),
+        format!(
+            "credential `{}` lacks the scope `{scope}` (it has: {})",
+            principal.name, principal.scopes
+        ),
     ))
 }
 
@@ -182,5 +197,8 @@ fn unknown() -> Error {
 }
 
 fn expired() -> Error {
-    Error::new(Code::CredentialExpired, "the credential has expired; ask for a new one")
+    Error::new(
+        Code::CredentialExpired,
+        "the credential has expired; ask for a new one",
+    )
 }

@@ -35,7 +35,10 @@ impl Clock {
     /// Moves a manual clock; the system's cannot be moved.
     pub fn advance(&self, by: Duration) {
         if let Self::Manual(micros) = self {
-            micros.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
+            micros.fetch_add(
+                i64::try_from(by.as_micros()).unwrap_or(i64::MAX),
+                Ordering::SeqCst,
+            );
         }
     }
 }
@@ -44,6 +47,7 @@ impl Clock {
 #[must_use]
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("Linux's getrandom does not fail once the system has booted");
+    getrandom::fill(&mut bytes)
+        .expect("Linux's getrandom does not fail once the system has booted");
     bytes
 }

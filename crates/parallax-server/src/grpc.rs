@@ -39,16 +39,22 @@ pub(crate) fn principal<T>(request: &tonic::Request<T>) -> Result<Principal, Sta
 pub(crate) fn status(error: &Error) -> Status {
     use tonic::Code as G;
     let code = match error.code {
-        Code::InvalidRequest | Code::InvalidSpec | Code::InvalidSource | Code::InvalidInput => G::InvalidArgument,
+        Code::InvalidRequest | Code::InvalidSpec | Code::InvalidSource | Code::InvalidInput => {
+            G::InvalidArgument
+        }
         Code::Unauthenticated | Code::CredentialExpired => G::Unauthenticated,
         Code::Forbidden => G::PermissionDenied,
         Code::NotFound | Code::CapabilityUnknown => G::NotFound,
         Code::AlreadyExists => G::AlreadyExists,
-        Code::Conflict | Code::IdempotencyMismatch | Code::ManagedElsewhere | Code::IsolationUnavailable => {
-            G::FailedPrecondition
-        }
+        Code::Conflict
+        | Code::IdempotencyMismatch
+        | Code::ManagedElsewhere
+        | Code::IsolationUnavailable => G::FailedPrecondition,
         Code::TooLarge | Code::ResourceExhausted | Code::StorageFull => G::ResourceExhausted,
-        Code::AgentUnavailable | Code::HostUnavailable | Code::StoreUnavailable | Code::ShuttingDown => G::Unavailable,
+        Code::AgentUnavailable
+        | Code::HostUnavailable
+        | Code::StoreUnavailable
+        | Code::ShuttingDown => G::Unavailable,
         Code::DeadlineExceeded => G::DeadlineExceeded,
         Code::Cancelled => G::Cancelled,
         Code::AgentFailed | Code::AgentLost => G::Aborted,
@@ -76,7 +82,11 @@ async fn stream_file<T>(
 ) {
     loop {
         let mut data = Vec::with_capacity(CHUNK_BYTES);
-        let chunk = match (&mut file).take(CHUNK_BYTES as u64).read_to_end(&mut data).await {
+        let chunk = match (&mut file)
+            .take(CHUNK_BYTES as u64)
+            .read_to_end(&mut data)
+            .await
+        {
             Ok(0) => return,
             Ok(_) => Ok(wrap(data)),
             Err(error) => Err(Status::from(error)),

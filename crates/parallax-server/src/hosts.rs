@@ -36,13 +36,17 @@ pub struct Usage {
 impl Hosts {
     /// Adds a session of a host and answers the one that it replaces.
     pub fn join(&self, connection: &Arc<Connection>) -> Option<Arc<Connection>> {
-        self.connected.write().insert(connection.host, Arc::clone(connection))
+        self.connected
+            .write()
+            .insert(connection.host, Arc::clone(connection))
     }
 
     /// Removes a session, unless a newer one of the same host is there.
     pub fn leave(&self, connection: &Connection) -> bool {
         let mut connected = self.connected.write();
-        let current = connected.get(&connection.host).is_some_and(|c| c.epoch == connection.epoch);
+        let current = connected
+            .get(&connection.host)
+            .is_some_and(|c| c.epoch == connection.epoch);
         if current {
             connected.remove(&connection.host);
         }
@@ -83,7 +87,9 @@ impl Hosts {
 }
 
 fn rate(before: &Usage, now: &Usage) -> Option<u64> {
-    let micros = u64::try_from(now.at.since(before.at).as_micros()).ok().filter(|&us| us > 0)?;
+    let micros = u64::try_from(now.at.since(before.at).as_micros())
+        .ok()
+        .filter(|&us| us > 0)?;
     // A smaller total is a new process: all of it is fresh.
     let used = now.cpu_ns?.checked_sub(before.cpu_ns?).or(now.cpu_ns)?;
     Some(used / micros)

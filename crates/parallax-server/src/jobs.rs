@@ -17,7 +17,8 @@ use crate::dispatch::DurableEvent;
 pub(crate) fn start(app: &Arc<App>, durable_events: mpsc::UnboundedReceiver<DurableEvent>) {
     app.tasks.spawn(leases::run(Arc::clone(app)));
     app.tasks.spawn(durable::dispatch(Arc::clone(app)));
-    app.tasks.spawn(durable::commit(Arc::clone(app), durable_events));
+    app.tasks
+        .spawn(durable::commit(Arc::clone(app), durable_events));
     app.tasks.spawn(reconcile::run(Arc::clone(app)));
     app.tasks.spawn(retention::run(Arc::clone(app)));
 }

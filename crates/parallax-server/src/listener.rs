@@ -83,12 +83,19 @@ pub(crate) struct Bound {
 
 impl Bound {
     /// Binds, or says why not. Accepts nothing yet.
-    pub(crate) fn new(address: SocketAddr, tls: Option<&Tls>, plaintext: Plaintext) -> Result<Self, ListenError> {
+    pub(crate) fn new(
+        address: SocketAddr,
+        tls: Option<&Tls>,
+        plaintext: Plaintext,
+    ) -> Result<Self, ListenError> {
         if tls.is_none() && !address.ip().is_loopback() && plaintext == Plaintext::LoopbackOnly {
             return Err(ListenError::Unprotected { address });
         }
         let config = match tls {
-            Some(tls) => Some(load(tls).map_err(|source| ListenError::Certificate { tls: tls.clone(), source })?),
+            Some(tls) => Some(load(tls).map_err(|source| ListenError::Certificate {
+                tls: tls.clone(),
+                source,
+            })?),
             None => None,
         };
         let bind = || -> io::Result<TcpListener> {
@@ -97,8 +104,15 @@ impl Bound {
             Ok(socket)
         };
         let socket = bind().map_err(|source| ListenError::Bind { address, source })?;
-        let address = socket.local_addr().map_err(|source| ListenError::Bind { address, source })?;
-        Ok(Self { address, socket, tls: config, handle: Handle::new() })
+        let address = socket
+            .local_addr()
+            .map_err(|source| ListenError::Bind { address, source })?;
+        Ok(Self {
+            address,
+            socket,
+            tls: config,
+            handle: Handle::new(),
+        })
     }
 
     /// The address by which a program on this machine reaches the listener.
@@ -116,14 +130,23 @@ impl Bound {
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let served = match self.tls {
             Some(tls) => {
-                let mut server = axum_server::from_tcp_rustls(self.socket, tls).map_err(ListenError::Serve)?;
+                let mut server =
+                    axum_server::from_tcp_rustls(self.socket, tls).map_err(ListenError::Serve)?;
                 tune(server.http_builder());
-                server.first_request_timeout(FIRST_REQUEST_TIMEOUT).handle(self.handle).serve(service).await
+                server
+                    .first_request_timeout(FIRST_REQUEST_TIMEOUT)
+                    .handle(self.handle)
+                    .serve(service)
+                    .await
             }
             None => {
                 let mut server = axum_server::from_tcp(self.socket).map_err(ListenError::Serve)?;
                 tune(server.http_builder());
-                server.first_request_timeout(FIRST_REQUEST_TIMEOUT).handle(self.handle).serve(service).await
+                server
+                    .first_request_timeout(FIRST_REQUEST_TIMEOUT)
+                    .handle(self.handle)
+                    .serve(service)
+                    .await
             }
         };
         served.map_err(ListenError::Serve)
@@ -143,7 +166,8 @@ fn tune(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::To
 }
 
 fn load(tls: &Tls) -> Result<RustlsConfig, Box<dyn std::error::Error + Send + Sync>> {
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&tls.cert)?.collect::<Result<_, _>>()?;
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_file_iter(&tls.cert)?.collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_file(&tls.key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -170,7 +194,9 @@ mod tests {
     fn a_port_in_use_is_named_with_a_way_out() {
         let first = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = first.local_addr().expect("it is bound");
-        let Err(error) = Bound::new(address, None, Plaintext::LoopbackOnly) else { panic!("bound twice") };
+        let Err(error) = Bound::new(address, None, Plaintext::LoopbackOnly) else {
+            panic!("bound twice")
+        };
         assert!(error.to_string().contains("the port is in use"), "{error}");
     }
 }

@@ -23,7 +23,9 @@ use crate::auth::bootstrap::{self, BootstrapError, Identity};
 use crate::auth::token::Secret;
 use crate::clock::Clock;
 use crate::dispatch::Directory;
-use crate::grpc::{AgentGateway, BlobGateway, HostGateway, MAX_FRAME_BYTES, RegistryGateway, TaskGateway};
+use crate::grpc::{
+    AgentGateway, BlobGateway, HostGateway, MAX_FRAME_BYTES, RegistryGateway, TaskGateway,
+};
 use crate::hosts::Hosts;
 use crate::jobs;
 use crate::jobs::reconcile::Dirty;
@@ -104,22 +106,34 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        prepare(&config.data_dir).map_err(|source| StartError::DataDir { path: config.data_dir.clone(), source })?;
+        prepare(&config.data_dir).map_err(|source| StartError::DataDir {
+            path: config.data_dir.clone(),
+            source,
+        })?;
         let public = Bound::new(config.listen, config.tls.as_ref(), config.plaintext)?;
         // Agents on this machine need no certificate: they get a listener that only they can reach.
         let local = match config.tls.is_some() || !config.listen.ip().is_loopback() {
-            true => Some(Bound::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None, Plaintext::LoopbackOnly)?),
+            true => Some(Bound::new(
+                SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+                None,
+                Plaintext::LoopbackOnly,
+            )?),
             false => None,
         };
         let database = config.database.clone();
-        let database = database.unwrap_or_else(|| format!("sqlite:{}", config.data_dir.join("parallax.db").display()));
+        let database = database
+            .unwrap_or_else(|| format!("sqlite:{}", config.data_dir.join("parallax.db").display()));
         let store = Store::open(&parallax_store::Config::new(database)).await?;
         let identity = bootstrap::run(&store, &config.data_dir, &config.clock).await?;
         let blobs = BlobStore::open(config.data_dir.join("blobs")).await?;
         let (durable, durable_events) = mpsc::unbounded_channel();
         let local_url = local.as_ref().unwrap_or(&public).url();
         let url = public.url();
-        let Identity { pepper, tenant, new_admin_key } = identity;
+        let Identity {
+            pepper,
+            tenant,
+            new_admin_key,
+        } = identity;
         let app = Arc::new_cyclic(|weak| App {
             auth: Authenticator::new(store.clone(), config.clock.clone(), pepper),
             store,
@@ -157,7 +171,12 @@ impl Server {
         Ok(server)
     }
 
-    async fn listen(&mut self, bound: Bound, router: axum::Router, failures: mpsc::UnboundedSender<ListenError>) {
+    async fn listen(
+        &mut self,
+        bound: Bound,
+        router: axum::Router,
+        failures: mpsc::UnboundedSender<ListenError>,
+    ) {
         let handle = bound.handle.clone();
         self.handles.push(handle.clone());
         self.serving.spawn(async move {
@@ -211,7 +230,10 @@ impl Server {
             self.serving.wait().await;
         };
         if tokio::time::timeout(deadline, ended).await.is_err() {
-            tracing::warn!(left = self.app.tasks.len(), "stopped with work still in hand");
+            tracing::warn!(
+                left = self.app.tasks.len(),
+                "stopped with work still in hand"
+            );
         }
         self.app.store.close().await;
     }
@@ -220,11 +242,21 @@ impl Server {
 /// HTTP and gRPC on one router, behind one authentication layer.
 async fn router(app: &Arc<App>) -> axum::Router {
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_serving::<v1::agent_service_server::AgentServiceServer<AgentGateway>>().await;
-    reporter.set_serving::<v1::host_service_server::HostServiceServer<HostGateway>>().await;
-    reporter.set_serving::<v1::task_service_server::TaskServiceServer<TaskGateway>>().await;
-    reporter.set_serving::<v1::registry_service_server::RegistryServiceServer<RegistryGateway>>().await;
-    reporter.set_serving::<v1::blob_service_server::BlobServiceServer<BlobGateway>>().await;
+    reporter
+        .set_serving::<v1::agent_service_server::AgentServiceServer<AgentGateway>>()
+        .await;
+    reporter
+        .set_serving::<v1::host_service_server::HostServiceServer<HostGateway>>()
+        .await;
+    reporter
+        .set_serving::<v1::task_service_server::TaskServiceServer<TaskGateway>>()
+        .await;
+    reporter
+        .set_serving::<v1::registry_service_server::RegistryServiceServer<RegistryGateway>>()
+        .await;
+    reporter
+        .set_serving::<v1::blob_service_server::BlobServiceServer<BlobGateway>>()
+        .await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(parallax_proto::FILE_DESCRIPTOR_SET)
         .build_v1()
@@ -245,7 +277,9 @@ async fn router(app: &Arc<App>) -> axum::Router {
             v1::task_service_server::TaskServiceServer::new(TaskGateway::new(Arc::clone(app)))
                 .max_decoding_message_size(FRAME_LIMIT),
         )
-        .add_service(v1::registry_service_server::RegistryServiceServer::new(RegistryGateway::new(Arc::clone(app))))
+        .add_service(v1::registry_service_server::RegistryServiceServer::new(
+            RegistryGateway::new(Arc::clone(app)),
+        ))
         .add_service(
             v1::blob_service_server::BlobServiceServer::new(BlobGateway::new(Arc::clone(app)))
                 .max_decoding_message_size(FRAME_LIMIT),

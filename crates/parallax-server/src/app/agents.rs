@@ -55,7 +55,12 @@ impl App {
     ///
     /// # Errors
     /// `forbidden` without `read`.
-    pub async fn list_agents(&self, principal: &Principal, phase: Option<Phase>, page: &Page) -> Result<Listed<Agent>> {
+    pub async fn list_agents(
+        &self,
+        principal: &Principal,
+        phase: Option<Phase>,
+        page: &Page,
+    ) -> Result<Listed<Agent>> {
         require(principal, Scope::Read)?;
         let mut tx = self.store.read(principal.tenant).await?;
         Ok(agents::list(&mut tx, phase, page).await?)
@@ -76,13 +81,23 @@ impl App {
         let rows = replicas::list_for_agent(&mut tx, agent.id).await?;
         let builds = builds::list_for_agent(&mut tx, agent.id, BUILDS_SHOWN).await?;
         drop(tx);
-        let replicas = rows.into_iter().map(|replica| self.replica_detail(&agent.name, replica)).collect();
-        Ok(AgentDetail { agent, revision, replicas, builds })
+        let replicas = rows
+            .into_iter()
+            .map(|replica| self.replica_detail(&agent.name, replica))
+            .collect();
+        Ok(AgentDetail {
+            agent,
+            revision,
+            replicas,
+            builds,
+        })
     }
 
     fn replica_detail(&self, name: &Name, replica: Replica) -> ReplicaDetail {
         let found = self.directory.replica(replica.tenant, name, replica.id);
-        let (in_flight, requests) = found.as_ref().map_or((0, 0), |(group, slot)| group.load(*slot));
+        let (in_flight, requests) = found
+            .as_ref()
+            .map_or((0, 0), |(group, slot)| group.load(*slot));
         ReplicaDetail {
             registered: found.is_some(),
             host_connected: self.hosts.is_connected(replica.host),
@@ -114,15 +129,25 @@ impl App {
     ///
     /// # Errors
     /// `invalid_request` beyond [`MAX_REPLICAS`]; `conflict` while it is being deleted.
-    pub async fn scale_agent(&self, principal: &Principal, agent: &str, wanted: u32) -> Result<Agent> {
+    pub async fn scale_agent(
+        &self,
+        principal: &Principal,
+        agent: &str,
+        wanted: u32,
+    ) -> Result<Agent> {
         require(principal, Scope::Deploy)?;
         if wanted > MAX_REPLICAS {
-            return Err(Error::invalid(format!("`replicas` may be at most {MAX_REPLICAS}")));
+            return Err(Error::invalid(format!(
+                "`replicas` may be at most {MAX_REPLICAS}"
+            )));
         }
         self.change_agent(principal, agent, move |agent, _| {
             let message = format!("scaled from {} to {wanted}", agent.replicas);
             agent.replicas = wanted;
-            Ok(Change { kind: "scaled", message })
+            Ok(Change {
+                kind: "scaled",
+                message,
+            })
         })
         .await
     }
@@ -136,24 +161,43 @@ impl App {
         let (now, caller) = (self.clock.now(), principal.name.clone());
         let id = RevisionId::new(now, random());
         let given = (agent.to_owned(), caller);
-        let changed = self.store.write(principal.tenant, given, move |tx, (agent, caller)| {
-            Box::pin(async move {
-                let mut agent = find_own(tx, agent).await?;
-                let current = match agent.revision {
-                    Some(current) => revisions::get(tx, current).await?,
-                    None => None,
-                };
-                let Some(current) = current else {
-                    return Err(Error::new(Code::Conflict, "nothing was deployed yet; there is no source to redeploy"));
-                };
-                forget_failed_builds(tx, &current.build_key).await?;
-                let fresh = Revision { id, created_at: now, created_by: caller.clone(), ..current };
-                let number = revisions::insert(tx, &fresh).await?;
-                agent.revision = Some(id);
-                store_change(tx, &mut agent, now, &Change { kind: "redeployed", message: format!("revision {number} of the same source") }).await?;
-                Ok(agent)
-            })
-        });
+        let changed = self
+            .store
+            .write(principal.tenant, given, move |tx, (agent, caller)| {
+                Box::pin(async move {
+                    let mut agent = find_own(tx, agent).await?;
+                    let current = match agent.revision {
+                        Some(current) => revisions::get(tx, current).await?,
+                        None => None,
+                    };
+                    let Some(current) = current else {
+                        return Err(Error::new(
+                            Code::Conflict,
+                            "nothing was deployed yet; there is no source to redeploy",
+                        ));
+                    };
+                    forget_failed_builds(tx, &current.build_key).await?;
+                    let fresh = Revision {
+                        id,
+                        created_at: now,
+                        created_by: caller.clone(),
+                        ..current
+                    };
+                    let number = revisions::insert(tx, &fresh).await?;
+                    agent.revision = Some(id);
+                    store_change(
+                        tx,
+                        &mut agent,
+                        now,
+                        &Change {
+                            kind: "redeployed",
+                            message: format!("revision {number} of the same source"),
+                        },
+                    )
+                    .await?;
+                    Ok(agent)
+                })
+            });
         let agent = changed.await?;
         self.dirty.mark(agent.tenant, agent.id);
         Ok(agent)
@@ -164,14 +208,25 @@ impl App {
     ///
     /// # Errors
     /// `not_found`, `managed_elsewhere`.
-    pub async fn delete_agent(&self, principal: &Principal, agent: &str, drain: Duration) -> Result<Agent> {
+    pub async fn delete_agent(
+        &self,
+        principal: &Principal,
+        agent: &str,
+        drain: Duration,
+    ) -> Result<Agent> {
         require(principal, Scope::Deploy)?;
-        let deletion = Deletion { asked_at: self.clock.now(), drain_until: self.clock.now().plus(drain) };
+        let deletion = Deletion {
+            asked_at: self.clock.now(),
+            drain_until: self.clock.now().plus(drain),
+        };
         let deleting = self.edit_agent(principal, agent, move |agent, _| {
             if agent.delete.is_none() {
                 agent.delete = Some(deletion);
             }
-            Ok(Change { kind: "deleting", message: "deletion was asked for".to_owned() })
+            Ok(Change {
+                kind: "deleting",
+                message: "deletion was asked for".to_owned(),
+            })
         });
         deleting.await
     }
@@ -184,7 +239,10 @@ impl App {
     ) -> Result<Agent> {
         self.edit_agent(principal, agent, move |agent, revision| {
             if agent.delete.is_some() {
-                return Err(Error::new(Code::Conflict, format!("agent `{}` is being deleted", agent.name)));
+                return Err(Error::new(
+                    Code::Conflict,
+                    format!("agent `{}` is being deleted", agent.name),
+                ));
             }
             change(agent, revision)
         })
@@ -199,19 +257,21 @@ impl App {
     ) -> Result<Agent> {
         let now = self.clock.now();
         let change = std::sync::Arc::new(change);
-        let changed = self.store.write(principal.tenant, agent.to_owned(), move |tx, agent| {
-            let change = std::sync::Arc::clone(&change);
-            Box::pin(async move {
-                let mut agent = find_own(tx, agent).await?;
-                let revision = match agent.revision {
-                    Some(id) => revisions::get(tx, id).await?,
-                    None => None,
-                };
-                let said = change(&mut agent, revision.as_ref())?;
-                store_change(tx, &mut agent, now, &said).await?;
-                Ok::<_, Error>(agent)
-            })
-        });
+        let changed = self
+            .store
+            .write(principal.tenant, agent.to_owned(), move |tx, agent| {
+                let change = std::sync::Arc::clone(&change);
+                Box::pin(async move {
+                    let mut agent = find_own(tx, agent).await?;
+                    let revision = match agent.revision {
+                        Some(id) => revisions::get(tx, id).await?,
+                        None => None,
+                    };
+                    let said = change(&mut agent, revision.as_ref())?;
+                    store_change(tx, &mut agent, now, &said).await?;
+                    Ok::<_, Error>(agent)
+                })
+            });
         let agent = changed.await?;
         self.dirty.mark(agent.tenant, agent.id);
         Ok(agent)
@@ -221,7 +281,11 @@ impl App {
 /// The agent of this id or name.
 pub(crate) async fn find(tx: &mut Tx, agent: &str) -> Result<Agent> {
     let found = if agent.starts_with(AgentId::PREFIX) && agent.contains('_') {
-        agents::get(tx, agent.parse().map_err(|e| Error::invalid(format!("{e}")))?).await?
+        agents::get(
+            tx,
+            agent.parse().map_err(|e| Error::invalid(format!("{e}")))?,
+        )
+        .await?
     } else {
         let name: Name = agent.parse().map_err(|e| Error::invalid(format!("{e}")))?;
         agents::by_name(tx, &name).await?
@@ -232,21 +296,36 @@ pub(crate) async fn find(tx: &mut Tx, agent: &str) -> Result<Agent> {
 async fn find_own(tx: &mut Tx, agent: &str) -> Result<Agent> {
     let agent = find(tx, agent).await?;
     if agent.managed_by != ManagedBy::Api {
-        let message = format!("agent `{}` is managed by {}; change it there", agent.name, agent.managed_by);
+        let message = format!(
+            "agent `{}` is managed by {}; change it there",
+            agent.name, agent.managed_by
+        );
         return Err(Error::new(Code::ManagedElsewhere, message));
     }
     Ok(agent)
 }
 
-async fn store_change(tx: &mut Tx, agent: &mut Agent, now: parallax_core::time::Timestamp, said: &Change) -> Result<()> {
+async fn store_change(
+    tx: &mut Tx,
+    agent: &mut Agent,
+    now: parallax_core::time::Timestamp,
+    said: &Change,
+) -> Result<()> {
     let expected = agent.generation;
     agent.generation += 1;
     agent.updated_at = now;
     if !agents::update(tx, agent, expected).await? {
-        return Err(Error::new(Code::Conflict, "the agent was changed at the same moment; look at it and try again"));
+        return Err(Error::new(
+            Code::Conflict,
+            "the agent was changed at the same moment; look at it and try again",
+        ));
     }
     let data = serde_json::json!({ "generation": agent.generation });
-    events::append(tx, &agent_event(now, agent.id, said.kind, &said.message, &data)).await?;
+    events::append(
+        tx,
+        &agent_event(now, agent.id, said.kind, &said.message, &data),
+    )
+    .await?;
     Ok(())
 }
 

@@ -16,7 +16,10 @@ impl App {
     /// `forbidden`, `too_large`, `invalid_request`.
     pub fn may_put_blob(&self, principal: &Principal, header: &v1::PutBlobHeader) -> Result<()> {
         if header.size_bytes > MAX_BLOB_BYTES {
-            let message = format!("a blob may have at most {MAX_BLOB_BYTES} bytes, this one has {}", header.size_bytes);
+            let message = format!(
+                "a blob may have at most {MAX_BLOB_BYTES} bytes, this one has {}",
+                header.size_bytes
+            );
             return Err(Error::new(Code::TooLarge, message));
         }
         self.check_task_blob(principal, header.r#ref.as_ref(), Scope::Invoke)
@@ -31,20 +34,43 @@ impl App {
     }
 
     /// An agent may touch the blobs of a task that it holds; a key needs the scope.
-    fn check_task_blob(&self, principal: &Principal, task: Option<&v1::TaskRef>, scope: Scope) -> Result<()> {
+    fn check_task_blob(
+        &self,
+        principal: &Principal,
+        task: Option<&v1::TaskRef>,
+        scope: Scope,
+    ) -> Result<()> {
         if principal.scopes.allows(scope) {
             return Ok(());
         }
         require(principal, Scope::Agent)?;
         let id: TaskId = match task {
-            Some(task) => task.task_id.parse().map_err(|e| Error::invalid(format!("{e}")))?,
-            None => return Err(Error::new(Code::Forbidden, "an agent must name the task that the blob belongs to")),
+            Some(task) => task
+                .task_id
+                .parse()
+                .map_err(|e| Error::invalid(format!("{e}")))?,
+            None => {
+                return Err(Error::new(
+                    Code::Forbidden,
+                    "an agent must name the task that the blob belongs to",
+                ));
+            }
         };
-        let held = self.directory.holder(principal.tenant, id, |name, peer| match &principal.kind {
-            PrincipalKind::Replica { replica, .. } => peer.hosted.is_some_and(|(_, held_by)| held_by == *replica),
-            // External agents of one key are one party: what one may read, so may the other.
-            PrincipalKind::Key(_) | PrincipalKind::Host { .. } => peer.hosted.is_none() && !name.as_str().is_empty(),
-        });
-        if held { Ok(()) } else { Err(Error::not_found("task held by this agent", id)) }
+        let held =
+            self.directory
+                .holder(principal.tenant, id, |name, peer| match &principal.kind {
+                    PrincipalKind::Replica { replica, .. } => {
+                        peer.hosted.is_some_and(|(_, held_by)| held_by == *replica)
+                    }
+                    // External agents of one key are one party: what one may read, so may the other.
+                    PrincipalKind::Key(_) | PrincipalKind::Host { .. } => {
+                        peer.hosted.is_none() && !name.as_str().is_empty()
+                    }
+                });
+        if held {
+            Ok(())
+        } else {
+            Err(Error::not_found("task held by this agent", id))
+        }
     }
 }

@@ -47,7 +47,10 @@ impl App {
             return Err(Error::new(Code::InvalidSpec, lines.join("\n")));
         }
         if spec.replicas > MAX_REPLICAS {
-            return Err(Error::new(Code::InvalidSpec, format!("`replicas` may be at most {MAX_REPLICAS}")));
+            return Err(Error::new(
+                Code::InvalidSpec,
+                format!("`replicas` may be at most {MAX_REPLICAS}"),
+            ));
         }
         let mut tx = self.store.read(principal.tenant).await?;
         match agents::by_name(&mut tx, &spec.name).await? {
@@ -57,11 +60,17 @@ impl App {
     }
 
     fn check_name_is_free(&self, principal: &Principal, spec: &AgentSpec) -> Result<()> {
-        let taken = self.directory.find(principal.tenant, &spec.name).is_some_and(|group| group.size().0 > 0);
+        let taken = self
+            .directory
+            .find(principal.tenant, &spec.name)
+            .is_some_and(|group| group.size().0 > 0);
         if !taken {
             return Ok(());
         }
-        let message = format!("an external agent is connected as `{}`; choose another name or stop it first", spec.name);
+        let message = format!(
+            "an external agent is connected as `{}`; choose another name or stop it first",
+            spec.name
+        );
         Err(Error::new(Code::Conflict, message))
     }
 
@@ -104,7 +113,9 @@ impl App {
             source,
             suspended,
         };
-        let deployed = self.store.write(principal.tenant, given, |tx, given| Box::pin(store_deployment(tx, given)));
+        let deployed = self.store.write(principal.tenant, given, |tx, given| {
+            Box::pin(store_deployment(tx, given))
+        });
         let deployed = deployed.await?;
         self.dirty.mark(deployed.agent.tenant, deployed.agent.id);
         Ok(deployed)
@@ -135,7 +146,11 @@ async fn store_deployment(tx: &mut parallax_store::Tx, given: &Given) -> Result<
     };
     let Some(source) = &given.source else {
         agent.suspended = true;
-        return Ok(Deployed { agent, revision: None, changed: true });
+        return Ok(Deployed {
+            agent,
+            revision: None,
+            changed: true,
+        });
     };
     let stored = sources::Source {
         tenant: agent.tenant,
@@ -145,7 +160,11 @@ async fn store_deployment(tx: &mut parallax_store::Tx, given: &Given) -> Result<
     };
     sources::put(tx, &stored).await?;
     if let Some(current) = unchanged(tx, &agent, given, source).await? {
-        return Ok(Deployed { agent, revision: Some(current), changed: false });
+        return Ok(Deployed {
+            agent,
+            revision: Some(current),
+            changed: false,
+        });
     }
     let key = build_key(&source.digest, &given.spec.build());
     forget_failed_builds(tx, &key).await?;
@@ -168,12 +187,22 @@ async fn store_deployment(tx: &mut parallax_store::Tx, given: &Given) -> Result<
     agent.generation = expected + 1;
     agent.updated_at = now;
     if !agents::update(tx, &agent, expected).await? {
-        return Err(Error::new(Code::Conflict, "the agent was changed at the same moment; deploy again"));
+        return Err(Error::new(
+            Code::Conflict,
+            "the agent was changed at the same moment; deploy again",
+        ));
     }
-    let message = format!("revision {} was deployed by {}", revision.number, given.caller);
+    let message = format!(
+        "revision {} was deployed by {}",
+        revision.number, given.caller
+    );
     let data = serde_json::json!({ "revision": revision.id, "number": revision.number, "generation": agent.generation });
     events::append(tx, &agent_event(now, agent.id, "deployed", &message, &data)).await?;
-    Ok(Deployed { agent, revision: Some(revision), changed: true })
+    Ok(Deployed {
+        agent,
+        revision: Some(revision),
+        changed: true,
+    })
 }
 
 /// The current revision, when deploying would make another one just like it and it has not failed.
@@ -183,7 +212,9 @@ async fn unchanged(
     given: &Given,
     source: &StoredSource,
 ) -> Result<Option<Revision>> {
-    let Some(id) = agent.revision else { return Ok(None) };
+    let Some(id) = agent.revision else {
+        return Ok(None);
+    };
     let current = revisions::get(tx, id).await?;
     let failed = agent.status.phase == parallax_core::status::Phase::Failed;
     Ok(current.filter(|r| {
@@ -197,11 +228,17 @@ async fn unchanged(
 
 fn deployable(agent: &Agent) -> Result<()> {
     if agent.managed_by != ManagedBy::Api {
-        let message = format!("agent `{}` is managed by {}; change it there", agent.name, agent.managed_by);
+        let message = format!(
+            "agent `{}` is managed by {}; change it there",
+            agent.name, agent.managed_by
+        );
         return Err(Error::new(Code::ManagedElsewhere, message));
     }
     if agent.delete.is_some() {
-        let message = format!("agent `{}` is being deleted; deploy again once it is gone", agent.name);
+        let message = format!(
+            "agent `{}` is being deleted; deploy again once it is gone",
+            agent.name
+        );
         return Err(Error::new(Code::Conflict, message));
     }
     Ok(())

@@ -13,18 +13,31 @@ use tokio::time::Instant;
 
 use super::App;
 use super::tasks::append_task_event;
-use crate::dispatch::{Call, CallDeadline, DurableEvent, DurableEventKind, Group, Outcome, Reservation, Restored, Sink};
+use crate::dispatch::{
+    Call, CallDeadline, DurableEvent, DurableEventKind, Group, Outcome, Reservation, Restored, Sink,
+};
 
 pub use convert::{
-    context_from_json, context_to_json, outcome_from_json, outcome_to_json, payload_to_core, payload_to_wire, problem_json,
+    context_from_json, context_to_json, outcome_from_json, outcome_to_json, payload_to_core,
+    payload_to_wire, problem_json,
 };
 
 impl App {
     /// Sends a task whose row says so already. Where the instance has gone away in the meantime,
     /// the row goes back into the queue: nothing was sent.
-    pub(crate) async fn send_durable(&self, group: &Group, reservation: &Reservation, row: &Task) -> Result<()> {
+    pub(crate) async fn send_durable(
+        &self,
+        group: &Group,
+        reservation: &Reservation,
+        row: &Task,
+    ) -> Result<()> {
         let call = self.call_of(row);
-        if group.send_reserved(reservation, &call, row.attempt, Sink::Durable(self.durable.clone())) {
+        if group.send_reserved(
+            reservation,
+            &call,
+            row.attempt,
+            Sink::Durable(self.durable.clone()),
+        ) {
             return Ok(());
         }
         self.requeue(row, None).await
@@ -41,11 +54,19 @@ impl App {
                 sends.push(futures::future::Either::Left(self.expire_queued(row)));
                 continue;
             }
-            let Some(group) = self.directory.find(row.tenant, &row.agent_name) else { continue };
-            let Some(reservation) = group.reserve(&row.capability) else { continue };
+            let Some(group) = self.directory.find(row.tenant, &row.agent_name) else {
+                continue;
+            };
+            let Some(reservation) = group.reserve(&row.capability) else {
+                continue;
+            };
             row.attempt += 1;
             row.instance_uuid = Some(reservation.uuid.clone());
-            sends.push(futures::future::Either::Right(self.dispatch_one(group, reservation, row)));
+            sends.push(futures::future::Either::Right(self.dispatch_one(
+                group,
+                reservation,
+                row,
+            )));
         }
         for result in futures::future::join_all(sends).await {
             result?;
@@ -53,7 +74,12 @@ impl App {
         Ok(())
     }
 
-    async fn dispatch_one(&self, group: Arc<Group>, reservation: Reservation, mut row: Task) -> Result<()> {
+    async fn dispatch_one(
+        &self,
+        group: Arc<Group>,
+        reservation: Reservation,
+        mut row: Task,
+    ) -> Result<()> {
         let expected = (TaskState::Queued, row.attempt - 1);
         row.state = TaskState::Dispatched;
         row.updated_at = self.clock.now();
@@ -67,7 +93,10 @@ impl App {
     async fn expire_queued(&self, mut row: Task) -> Result<()> {
         let expected = (row.state, row.attempt);
         row.state = TaskState::Expired;
-        row.outcome_json = Some(problem_json(Code::DeadlineExceeded, "the deadline passed before an instance had room"));
+        row.outcome_json = Some(problem_json(
+            Code::DeadlineExceeded,
+            "the deadline passed before an instance had room",
+        ));
         row.updated_at = self.clock.now();
         self.transition(row, expected).await.map(drop)
     }
@@ -84,7 +113,9 @@ impl App {
         let count = rows.len();
         for row in rows {
             let group = self.directory.find_or_create(row.tenant, &row.agent_name);
-            let Some(uuid) = row.instance_uuid.clone() else { continue };
+            let Some(uuid) = row.instance_uuid.clone() else {
+                continue;
+            };
             let restored = Restored {
                 uuid,
                 call: self.call_of(&row),
@@ -110,10 +141,14 @@ impl App {
             agent: row.agent_name.clone(),
             capability: row.capability.clone(),
             input: payload_to_wire(&row.input),
-            idempotency_key: row.idempotency_key.clone().unwrap_or_else(|| row.id.to_string()),
-            deadline: row
-                .deadline
-                .map(|end| CallDeadline { at: Instant::now() + end.since(now), unix_ms: end.unix_millis() }),
+            idempotency_key: row
+                .idempotency_key
+                .clone()
+                .unwrap_or_else(|| row.id.to_string()),
+            deadline: row.deadline.map(|end| CallDeadline {
+                at: Instant::now() + end.since(now),
+                unix_ms: end.unix_millis(),
+            }),
             context,
         })
     }
@@ -136,7 +171,10 @@ impl App {
         match &event.kind {
             // Live only: the directory shows it while it lasts.
             DurableEventKind::Update(_) => return Ok(()),
-            DurableEventKind::Ended { outcome, idempotent } => {
+            DurableEventKind::Ended {
+                outcome,
+                idempotent,
+            } => {
                 if retries(outcome, *idempotent, row.attempt) && row.cancel == CancelState::None {
                     self.confirm(event);
                     return self.requeue(&row, Some(outcome)).await;
@@ -146,7 +184,10 @@ impl App {
             DurableEventKind::Expired => {
                 row.state = TaskState::Expired;
                 row.cancel = CancelState::Requested;
-                row.outcome_json = Some(problem_json(Code::DeadlineExceeded, "the deadline passed; the agent was told to stop"));
+                row.outcome_json = Some(problem_json(
+                    Code::DeadlineExceeded,
+                    "the deadline passed; the agent was told to stop",
+                ));
             }
             DurableEventKind::InstanceLost { idempotent } => {
                 let stopping = row.cancel != CancelState::None;
@@ -160,11 +201,14 @@ impl App {
                 ));
             }
             DurableEventKind::NeverReceived => return self.requeue(&row, None).await,
-            DurableEventKind::CancelAcked(v1::cancel_ack::Outcome::TooLate) => row.cancel = CancelState::Acked,
+            DurableEventKind::CancelAcked(v1::cancel_ack::Outcome::TooLate) => {
+                row.cancel = CancelState::Acked
+            }
             DurableEventKind::CancelAcked(_) => {
                 row.state = TaskState::Cancelled;
                 row.cancel = CancelState::Stopped;
-                row.outcome_json = Some(problem_json(Code::Cancelled, "the agent stopped the work"));
+                row.outcome_json =
+                    Some(problem_json(Code::Cancelled, "the agent stopped the work"));
             }
             DurableEventKind::CancelUnresolved => row.cancel = CancelState::Unresolved,
         }
@@ -218,12 +262,20 @@ fn retries(outcome: &Outcome, idempotent: bool, attempt: u32) -> bool {
 fn end(row: &mut Task, outcome: &Outcome) {
     row.state = match outcome {
         Outcome::Success(_) => TaskState::Succeeded,
-        Outcome::Problem(problem) if problem.code == Code::Cancelled.as_str() => TaskState::Cancelled,
-        Outcome::Problem(problem) if problem.code == Code::DeadlineExceeded.as_str() => TaskState::Expired,
+        Outcome::Problem(problem) if problem.code == Code::Cancelled.as_str() => {
+            TaskState::Cancelled
+        }
+        Outcome::Problem(problem) if problem.code == Code::DeadlineExceeded.as_str() => {
+            TaskState::Expired
+        }
         Outcome::Problem(_) => TaskState::Failed,
     };
     if row.cancel != CancelState::None {
-        row.cancel = if row.state == TaskState::Cancelled { CancelState::Stopped } else { CancelState::Acked };
+        row.cancel = if row.state == TaskState::Cancelled {
+            CancelState::Stopped
+        } else {
+            CancelState::Acked
+        };
     }
     row.outcome_json = Some(outcome_to_json(outcome));
 }

@@ -18,8 +18,21 @@ use crate::auth::require;
 const BATCH: u32 = 256;
 
 /// An event without particulars.
-pub fn event(at: Timestamp, subject: Subject, id: &impl Display, kind: &str, message: String) -> NewEvent {
-    NewEvent { at, subject, subject_id: id.to_string(), kind: kind.to_owned(), message, data_json: "{}".to_owned() }
+pub fn event(
+    at: Timestamp,
+    subject: Subject,
+    id: &impl Display,
+    kind: &str,
+    message: String,
+) -> NewEvent {
+    NewEvent {
+        at,
+        subject,
+        subject_id: id.to_string(),
+        kind: kind.to_owned(),
+        message,
+        data_json: "{}".to_owned(),
+    }
 }
 
 /// The particulars of an event about something that an agent owns.
@@ -36,7 +49,13 @@ pub struct ForAgent<'a> {
 
 /// An event about an agent, its replicas and builds included: one subject, so that one cursor
 /// tells an agent's whole story.
-pub fn agent_event(at: Timestamp, agent: AgentId, kind: &str, message: &str, data: &impl serde::Serialize) -> NewEvent {
+pub fn agent_event(
+    at: Timestamp,
+    agent: AgentId,
+    kind: &str,
+    message: &str,
+    data: &impl serde::Serialize,
+) -> NewEvent {
     NewEvent {
         at,
         subject: Subject::Agent,
@@ -73,7 +92,8 @@ impl EventFeed {
         loop {
             self.changed.mark_unchanged();
             let mut tx = self.store.read(self.tenant).await?;
-            let Batch { events, skipped_to } = events::list_after(&mut tx, self.after, &self.filter, BATCH).await?;
+            let Batch { events, skipped_to } =
+                events::list_after(&mut tx, self.after, &self.filter, BATCH).await?;
             drop(tx);
             if let Some(last) = events.last() {
                 self.after = last.cursor;
@@ -98,6 +118,12 @@ impl App {
 
     pub(crate) fn feed(&self, tenant: TenantId, filter: Filter, after: u64) -> EventFeed {
         let changed = self.store.events_changed();
-        EventFeed { store: self.store.clone(), tenant, filter, after, changed }
+        EventFeed {
+            store: self.store.clone(),
+            tenant,
+            filter,
+            after,
+            changed,
+        }
     }
 }

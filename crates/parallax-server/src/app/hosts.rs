@@ -26,7 +26,7 @@ use crate::hosts::Connection;
 pub use desired::DesiredState;
 
 /// How long a join token waits to be used.
-const JOIN_TOKEN_TTL: Duration = Duration::from_secs(3600);
+pub const JOIN_TOKEN_TTL: Duration = Duration::from_secs(3600);
 
 impl App {
     /// Makes a single-use join token.
@@ -46,12 +46,22 @@ impl App {
     ///
     /// # Errors
     /// `forbidden` for anything but an unused join token, `invalid_request` for a malformed name.
-    pub async fn join_host(&self, principal: &Principal, name: &str, facts: v1::HostFacts) -> Result<(HostId, Secret)> {
+    pub async fn join_host(
+        &self,
+        principal: &Principal,
+        name: &str,
+        facts: v1::HostFacts,
+    ) -> Result<(HostId, Secret)> {
         require(principal, Scope::Host)?;
         let PrincipalKind::Key(token) = principal.kind else {
-            return Err(Error::new(Code::Forbidden, "this host has joined already; it may open its session"));
+            return Err(Error::new(
+                Code::Forbidden,
+                "this host has joined already; it may open its session",
+            ));
         };
-        let name: Name = name.parse().map_err(|e| Error::invalid(format!("host_name: {e}")))?;
+        let name: Name = name
+            .parse()
+            .map_err(|e| Error::invalid(format!("host_name: {e}")))?;
         let facts = facts::parse(facts)?;
         let now = self.clock.now();
         let tenant = principal.tenant;
@@ -59,7 +69,10 @@ impl App {
             Box::pin(async move { keys::consume_single_use(tx, tenant, token, now).await })
         });
         if !used.await? {
-            return Err(Error::new(Code::Forbidden, "this join token was used before; ask for another one"));
+            return Err(Error::new(
+                Code::Forbidden,
+                "this join token was used before; ask for another one",
+            ));
         }
         self.register_host(principal, name, facts).await
     }
@@ -90,19 +103,36 @@ impl App {
                     return Ok::<_, Error>(host.id);
                 }
                 hosts::insert(tx, fresh).await?;
-                events::append(tx, &event(now, Subject::Host, &fresh.id, "joined", format!("host `{}` joined", fresh.name)))
-                    .await?;
+                events::append(
+                    tx,
+                    &event(
+                        now,
+                        Subject::Host,
+                        &fresh.id,
+                        "joined",
+                        format!("host `{}` joined", fresh.name),
+                    ),
+                )
+                .await?;
                 Ok(fresh.id)
             })
         });
         let id = id.await?;
         let key_id = KeyId::new(now, random());
-        let key_name = format!("host-{}", &key_id.to_string()[20..]).parse().map_err(Error::internal)?;
+        let key_name = format!("host-{}", &key_id.to_string()[20..])
+            .parse()
+            .map_err(Error::internal)?;
         let key = self.host_key(principal, key_id, key_name, Some(id));
         Ok((id, self.store_key(principal, key).await?))
     }
 
-    fn host_key(&self, principal: &Principal, id: KeyId, name: Name, host: Option<HostId>) -> (ApiKey, Secret) {
+    fn host_key(
+        &self,
+        principal: &Principal,
+        id: KeyId,
+        name: Name,
+        host: Option<HostId>,
+    ) -> (ApiKey, Secret) {
         let secret = mint_key(id, random());
         let now = self.clock.now();
         let key = ApiKey {
@@ -126,7 +156,12 @@ impl App {
     ///
     /// # Errors
     /// `not_found` for a host that was removed, `invalid_request` for a malformed Hello.
-    pub async fn admit_host(&self, principal: &Principal, host: HostId, hello: &v1::HostHello) -> Result<u64> {
+    pub async fn admit_host(
+        &self,
+        principal: &Principal,
+        host: HostId,
+        hello: &v1::HostHello,
+    ) -> Result<u64> {
         let facts = facts::parse(hello.facts.clone().unwrap_or_default())?;
         let now = self.clock.now();
         let epoch = self.store.write(principal.tenant, facts, move |tx, facts| {
@@ -136,12 +171,27 @@ impl App {
                 }
                 hosts::set_facts(tx, host, facts, now).await?;
                 let epoch = hosts::next_epoch(tx, host, now).await?;
-                events::append(tx, &event(now, Subject::Host, &host, "connected", format!("session {epoch}"))).await?;
+                events::append(
+                    tx,
+                    &event(
+                        now,
+                        Subject::Host,
+                        &host,
+                        "connected",
+                        format!("session {epoch}"),
+                    ),
+                )
+                .await?;
                 Ok(epoch)
             })
         });
         let epoch = epoch.await?;
-        let connection = Connection::new(principal.tenant, host, epoch, tokio::sync::mpsc::channel(1).0);
+        let connection = Connection::new(
+            principal.tenant,
+            host,
+            epoch,
+            tokio::sync::mpsc::channel(1).0,
+        );
         if let Some(observed) = hello.observed.clone() {
             self.observed(&connection, observed).await?;
         }
@@ -162,7 +212,13 @@ impl App {
         let (now, host) = (self.clock.now(), connection.host);
         let noted = self.store.write(connection.tenant, (), move |tx, ()| {
             Box::pin(async move {
-                let entry = event(now, Subject::Host, &host, "disconnected", "its session ended".to_owned());
+                let entry = event(
+                    now,
+                    Subject::Host,
+                    &host,
+                    "disconnected",
+                    "its session ended".to_owned(),
+                );
                 events::append(tx, &entry).await
             })
         });
@@ -178,9 +234,15 @@ impl App {
             agents::list(&mut tx, None, &Page::first(u32::from(u16::MAX))).await
         };
         match listed.await {
-            Ok(listed) => listed.items.iter().for_each(|agent| self.dirty.mark(agent.tenant, agent.id)),
+            Ok(listed) => listed
+                .items
+                .iter()
+                .for_each(|agent| self.dirty.mark(agent.tenant, agent.id)),
             // The reconciler's periodic look at everything finds them.
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot list agents"),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot list agents"
+            ),
         }
     }
 
@@ -210,10 +272,18 @@ impl App {
     ///
     /// # Errors
     /// `not_found` unless one of the host's own builds needs it.
-    pub async fn open_artifact(&self, principal: &Principal, host: HostId, digest: &str) -> Result<tokio::fs::File> {
+    pub async fn open_artifact(
+        &self,
+        principal: &Principal,
+        host: HostId,
+        digest: &str,
+    ) -> Result<tokio::fs::File> {
         let mut tx = self.store.system_read().await?;
         let wanted = parallax_store::builds::list_active(&mut tx, host).await?;
-        if !wanted.iter().any(|build| build.tenant == principal.tenant && build.source_digest == digest) {
+        if !wanted
+            .iter()
+            .any(|build| build.tenant == principal.tenant && build.source_digest == digest)
+        {
             return Err(Error::not_found("source for this host", digest));
         }
         drop(tx);
@@ -223,8 +293,11 @@ impl App {
     }
 
     pub(crate) fn connection_of(&self, host: HostId) -> Result<Arc<Connection>> {
-        self.hosts
-            .get(host)
-            .ok_or_else(|| Error::new(Code::HostUnavailable, "the host with this data is not connected; nothing is lost"))
+        self.hosts.get(host).ok_or_else(|| {
+            Error::new(
+                Code::HostUnavailable,
+                "the host with this data is not connected; nothing is lost",
+            )
+        })
     }
 }

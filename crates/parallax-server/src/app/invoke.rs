@@ -60,7 +60,10 @@ impl Attached {
         let outcome = (&mut self.reply).await;
         self.guard.done = true;
         outcome.unwrap_or_else(|_| {
-            crate::dispatch::problem(&Error::new(Code::ShuttingDown, "the server stopped before the agent answered"))
+            crate::dispatch::problem(&Error::new(
+                Code::ShuttingDown,
+                "the server stopped before the agent answered",
+            ))
         })
     }
 }
@@ -77,9 +80,17 @@ impl App {
         let call = self.call(principal, name, request)?;
         let (reply, outcome) = oneshot::channel();
         let group = self.submit_attached(&call, Sink::Reply(reply)).await?;
-        let guard =
-            AbandonGuard { group, task: call.id, grace: self.limits.cancel_grace, done: false };
-        Ok(Attached { task: call.id, reply: outcome, guard })
+        let guard = AbandonGuard {
+            group,
+            task: call.id,
+            grace: self.limits.cancel_grace,
+            done: false,
+        };
+        Ok(Attached {
+            task: call.id,
+            reply: outcome,
+            guard,
+        })
     }
 
     /// Hands an attached call to its agent's group; the caller's sink gets the outcome.
@@ -92,7 +103,10 @@ impl App {
                 Ok(()) => return Ok(group),
                 Err(refused) => refused.error,
             },
-            None => Error::new(Code::AgentUnavailable, format!("no instance of agent `{}` is connected", call.agent)),
+            None => Error::new(
+                Code::AgentUnavailable,
+                format!("no instance of agent `{}` is connected", call.agent),
+            ),
         };
         if refused.code == Code::AgentUnavailable {
             return Err(self.explain_absence(call.tenant, &call.agent).await);
@@ -104,19 +118,35 @@ impl App {
     ///
     /// # Errors
     /// `invalid_request` and `too_large`.
-    pub fn call(&self, principal: &Principal, agent: Name, request: InvokeRequest) -> Result<Arc<Call>> {
+    pub fn call(
+        &self,
+        principal: &Principal,
+        agent: Name,
+        request: InvokeRequest,
+    ) -> Result<Arc<Call>> {
         if request.capability.is_empty() || request.capability.len() > MAX_CAPABILITY {
-            return Err(Error::invalid(format!("`capability` must have 1 to {MAX_CAPABILITY} bytes")));
+            return Err(Error::invalid(format!(
+                "`capability` must have 1 to {MAX_CAPABILITY} bytes"
+            )));
         }
         crate::grpc::check_payload(Some(&request.input))?;
-        let asked = request.deadline.filter(|d| !d.is_zero()).unwrap_or(self.limits.default_deadline);
+        let asked = request
+            .deadline
+            .filter(|d| !d.is_zero())
+            .unwrap_or(self.limits.default_deadline);
         if asked > self.limits.max_deadline {
             let most = self.limits.max_deadline.as_millis();
-            return Err(Error::invalid(format!("`deadline_ms` may be at most {most}")));
+            return Err(Error::invalid(format!(
+                "`deadline_ms` may be at most {most}"
+            )));
         }
         let now = self.clock.now();
         let id = TaskId::new(now, random());
-        let context = CallContext { message_id: id.to_string(), caller: principal.name.clone(), ..request.context };
+        let context = CallContext {
+            message_id: id.to_string(),
+            caller: principal.name.clone(),
+            ..request.context
+        };
         Ok(Arc::new(Call {
             tenant: principal.tenant,
             id,
@@ -124,7 +154,10 @@ impl App {
             capability: request.capability,
             input: request.input,
             idempotency_key: id.to_string(),
-            deadline: Some(CallDeadline { at: Instant::now() + asked, unix_ms: now.plus(asked).unix_millis() }),
+            deadline: Some(CallDeadline {
+                at: Instant::now() + asked,
+                unix_ms: now.plus(asked).unix_millis(),
+            }),
             context,
         }))
     }
@@ -136,9 +169,13 @@ impl App {
     /// `not_found` for an unknown id, `invalid_request` for what is neither.
     pub async fn callee(&self, tenant: TenantId, agent: &str) -> Result<Name> {
         if !agent.starts_with("agt_") {
-            return agent.parse().map_err(|e| Error::invalid(format!("`agent`: {e}")));
+            return agent
+                .parse()
+                .map_err(|e| Error::invalid(format!("`agent`: {e}")));
         }
-        let id = agent.parse().map_err(|e| Error::invalid(format!("`agent`: {e}")))?;
+        let id = agent
+            .parse()
+            .map_err(|e| Error::invalid(format!("`agent`: {e}")))?;
         let mut tx = self.store.read(tenant).await?;
         let found = agents::get(&mut tx, id).await?;
         Ok(found.ok_or_else(|| Error::not_found("agent", agent))?.name)
@@ -153,14 +190,25 @@ impl App {
         match looked_up.await {
             Ok(Some(agent)) => {
                 let status = &agent.status;
-                let reason = status.reason.map_or_else(String::new, |r| format!(" ({r})"));
-                let message = if status.message.is_empty() { String::new() } else { format!(": {}", status.message) };
-                let text = format!("agent `{name}` has no connected instance; it is {}{reason}{message}", status.phase);
+                let reason = status
+                    .reason
+                    .map_or_else(String::new, |r| format!(" ({r})"));
+                let message = if status.message.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", status.message)
+                };
+                let text = format!(
+                    "agent `{name}` has no connected instance; it is {}{reason}{message}",
+                    status.phase
+                );
                 Error::new(Code::AgentUnavailable, text)
             }
             Ok(None) => Error::new(
                 Code::NotFound,
-                format!("no agent `{name}` in this tenant: none is deployed and none is connected under this name"),
+                format!(
+                    "no agent `{name}` in this tenant: none is deployed and none is connected under this name"
+                ),
             ),
             Err(error) => error.into(),
         }

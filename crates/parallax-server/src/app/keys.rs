@@ -30,13 +30,19 @@ impl App {
     ///
     /// # Errors
     /// `forbidden` without `admin`, `invalid_request` without scopes.
-    pub async fn create_key(&self, principal: &Principal, wanted: NewKey) -> Result<(ApiKey, Secret)> {
+    pub async fn create_key(
+        &self,
+        principal: &Principal,
+        wanted: NewKey,
+    ) -> Result<(ApiKey, Secret)> {
         require(principal, Scope::Admin)?;
         if wanted.scopes.is_empty() {
             return Err(Error::invalid("a key needs at least one scope"));
         }
         if wanted.scopes.contains(Scope::Host) {
-            return Err(Error::invalid("hosts join with a token: `parallax hosts token`"));
+            return Err(Error::invalid(
+                "hosts join with a token: `parallax hosts token`",
+            ));
         }
         let now = self.clock.now();
         let id = KeyId::new(now, random());
@@ -59,17 +65,24 @@ impl App {
         Ok((key, secret))
     }
 
-    pub(crate) async fn store_key(&self, principal: &Principal, (key, secret): (ApiKey, Secret)) -> Result<Secret> {
+    pub(crate) async fn store_key(
+        &self,
+        principal: &Principal,
+        (key, secret): (ApiKey, Secret),
+    ) -> Result<Secret> {
         let now = self.clock.now();
         let given = (key, principal.name.clone());
-        let stored = self.store.write(principal.tenant, given, move |tx, (key, by)| {
-            Box::pin(async move {
-                keys::insert(tx, key).await?;
-                let message = format!("key `{}` ({}) was made by {by}", key.name, key.scopes);
-                events::append(tx, &event(now, Subject::Key, &key.id, "created", message)).await?;
-                Ok::<_, Error>(())
-            })
-        });
+        let stored = self
+            .store
+            .write(principal.tenant, given, move |tx, (key, by)| {
+                Box::pin(async move {
+                    keys::insert(tx, key).await?;
+                    let message = format!("key `{}` ({}) was made by {by}", key.name, key.scopes);
+                    events::append(tx, &event(now, Subject::Key, &key.id, "created", message))
+                        .await?;
+                    Ok::<_, Error>(())
+                })
+            });
         stored.await?;
         Ok(secret)
     }
@@ -91,7 +104,10 @@ impl App {
     pub async fn revoke_key(&self, principal: &Principal, id: KeyId) -> Result<()> {
         require(principal, Scope::Admin)?;
         if principal.key_id() == Some(id) {
-            return Err(Error::new(Code::Conflict, "a key cannot revoke itself; use another administration key"));
+            return Err(Error::new(
+                Code::Conflict,
+                "a key cannot revoke itself; use another administration key",
+            ));
         }
         let now = self.clock.now();
         let by = principal.name.clone();

@@ -44,7 +44,10 @@ pub struct LogPosition {
 pub enum LogItem {
     Record(v1::LogRecord),
     /// The source's host is away, or has lost the log: said, not left out.
-    Unavailable { source: String, message: String },
+    Unavailable {
+        source: String,
+        message: String,
+    },
 }
 
 /// The logs of several sources, in the order in which they arrive.
@@ -59,32 +62,61 @@ impl App {
     ///
     /// # Errors
     /// `not_found`, `forbidden` without `read`.
-    pub async fn agent_logs(self: &Arc<Self>, principal: &Principal, agent: &str, query: &LogQuery) -> Result<LogFeed> {
+    pub async fn agent_logs(
+        self: &Arc<Self>,
+        principal: &Principal,
+        agent: &str,
+        query: &LogQuery,
+    ) -> Result<LogFeed> {
         require(principal, Scope::Read)?;
         let sources = self.log_sources(principal.tenant, agent, query).await?;
-        let mut feed = LogFeed { app: Arc::clone(self), open: Vec::new(), ready: VecDeque::new() };
+        let mut feed = LogFeed {
+            app: Arc::clone(self),
+            open: Vec::new(),
+            ready: VecDeque::new(),
+        };
         for (source, host) in sources {
             feed.subscribe(principal.tenant, source, host, query);
         }
         Ok(feed)
     }
 
-    async fn log_sources(&self, tenant: TenantId, agent: &str, query: &LogQuery) -> Result<Vec<(String, HostId)>> {
+    async fn log_sources(
+        &self,
+        tenant: TenantId,
+        agent: &str,
+        query: &LogQuery,
+    ) -> Result<Vec<(String, HostId)>> {
         let mut tx = self.store.read(tenant).await?;
         let agent = find(&mut tx, agent).await?;
         if query.build {
-            let Some(revision) = agent.revision else { return Ok(Vec::new()) };
-            let Some(revision) = revisions::get(&mut tx, revision).await? else { return Ok(Vec::new()) };
+            let Some(revision) = agent.revision else {
+                return Ok(Vec::new());
+            };
+            let Some(revision) = revisions::get(&mut tx, revision).await? else {
+                return Ok(Vec::new());
+            };
             let found = builds::list_for_key(&mut tx, &revision.build_key).await?;
-            return Ok(found.last().map(|build: &parallax_core::build::Build| source_of_build(build.id, build.host)).into_iter().collect());
+            return Ok(found
+                .last()
+                .map(|build: &parallax_core::build::Build| source_of_build(build.id, build.host))
+                .into_iter()
+                .collect());
         }
         let mut rows = replicas::list_for_agent(&mut tx, agent.id).await?;
         rows.retain(|row| query.replica.is_none_or(|id| id == row.id));
-        rows.retain(|row| query.revision.is_none_or(|number| number == row.revision_number));
+        rows.retain(|row| {
+            query
+                .revision
+                .is_none_or(|number| number == row.revision_number)
+        });
         if let (Some(id), true) = (query.replica, rows.is_empty()) {
             return Err(Error::not_found("replica of this agent", id));
         }
-        Ok(rows.iter().map(|row| (row.id.to_string(), row.host)).collect())
+        Ok(rows
+            .iter()
+            .map(|row| (row.id.to_string(), row.host))
+            .collect())
     }
 }
 
@@ -97,11 +129,18 @@ impl LogFeed {
         let connection = match self.app.connection_of(host) {
             Ok(connection) => connection,
             Err(error) => {
-                return self.ready.push_back(LogItem::Unavailable { source, message: error.message.into_owned() });
+                return self.ready.push_back(LogItem::Unavailable {
+                    source,
+                    message: error.message.into_owned(),
+                });
             }
         };
         let stream_id = RequestId::new(self.app.clock.now(), random()).to_string();
-        let subscription = self.app.hosts.log_streams.subscribe(stream_id.clone(), host);
+        let subscription = self
+            .app
+            .hosts
+            .log_streams
+            .subscribe(stream_id.clone(), host);
         let after = query.after.iter().find(|p| p.source == source);
         connection.send(v1::host_down::Frame::LogRequest(v1::LogRequest {
             stream_id,
@@ -124,10 +163,15 @@ impl LogFeed {
             if self.open.is_empty() {
                 return None;
             }
-            let frames = self.open.iter_mut().map(|(_, _, s)| Box::pin(s.frames.recv()));
+            let frames = self
+                .open
+                .iter_mut()
+                .map(|(_, _, s)| Box::pin(s.frames.recv()));
             let (frame, index, _) = futures::future::select_all(frames).await;
             match frame {
-                Some(LogFrame::Records(records)) => self.ready.extend(records.into_iter().map(LogItem::Record)),
+                Some(LogFrame::Records(records)) => {
+                    self.ready.extend(records.into_iter().map(LogItem::Record))
+                }
                 Some(LogFrame::End) => drop(self.open.swap_remove(index)),
                 Some(LogFrame::Unavailable(message)) => self.lost(index, message),
                 None => self.lost(index, "the host closed the log stream".to_owned()),
@@ -137,7 +181,8 @@ impl LogFeed {
 
     fn lost(&mut self, index: usize, message: String) {
         let (source, ..) = self.open.swap_remove(index);
-        self.ready.push_back(LogItem::Unavailable { source, message });
+        self.ready
+            .push_back(LogItem::Unavailable { source, message });
     }
 
     /// Whether a source is still open.
@@ -152,7 +197,9 @@ impl Drop for LogFeed {
         for (_, host, subscription) in &self.open {
             self.app.hosts.log_streams.forget(&subscription.stream_id);
             if let Some(connection) = self.app.hosts.get(*host) {
-                let cancel = v1::LogCancel { stream_id: subscription.stream_id.clone() };
+                let cancel = v1::LogCancel {
+                    stream_id: subscription.stream_id.clone(),
+                };
                 connection.send(v1::host_down::Frame::LogCancel(cancel));
             }
         }
@@ -164,13 +211,25 @@ impl std::str::FromStr for LogPosition {
 
     /// Reads `rpl_…:incarnation:seq`.
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || Error::new(Code::InvalidRequest, format!("`{text}` is not a log cursor (source:incarnation:seq)"));
+        let wrong = || {
+            Error::new(
+                Code::InvalidRequest,
+                format!("`{text}` is not a log cursor (source:incarnation:seq)"),
+            )
+        };
         let mut parts = text.split(':');
         let (source, incarnation, seq) = (parts.next(), parts.next(), parts.next());
-        match (source, incarnation.and_then(|n| n.parse().ok()), seq.and_then(|n| n.parse().ok()), parts.next()) {
-            (Some(source), Some(incarnation), Some(seq), None) => {
-                Ok(Self { source: source.to_owned(), incarnation, seq })
-            }
+        match (
+            source,
+            incarnation.and_then(|n| n.parse().ok()),
+            seq.and_then(|n| n.parse().ok()),
+            parts.next(),
+        ) {
+            (Some(source), Some(incarnation), Some(seq), None) => Ok(Self {
+                source: source.to_owned(),
+                incarnation,
+                seq,
+            }),
             _ => Err(wrong()),
         }
     }

@@ -44,7 +44,11 @@ impl App {
     ///
     /// # Errors
     /// `forbidden` without `read`.
-    pub fn registry(&self, principal: &Principal, capability: Option<&str>) -> Result<Vec<InstanceView>> {
+    pub fn registry(
+        &self,
+        principal: &Principal,
+        capability: Option<&str>,
+    ) -> Result<Vec<InstanceView>> {
         require(principal, Scope::Read)?;
         let mut views = self.directory.views(principal.tenant, Instant::now());
         if let Some(capability) = capability {
@@ -60,6 +64,9 @@ impl App {
     /// `forbidden` without `read`.
     pub fn watch_registry(&self, principal: &Principal) -> Result<RegistryWatch> {
         require(principal, Scope::Read)?;
-        Ok(RegistryWatch { tenant: principal.tenant, changes: self.directory.watch() })
+        Ok(RegistryWatch {
+            tenant: principal.tenant,
+            changes: self.directory.watch(),
+        })
     }
 }

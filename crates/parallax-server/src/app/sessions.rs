@@ -33,12 +33,20 @@ impl App {
     /// `forbidden` when the credential may not claim the name, `invalid_request` for a malformed
     /// Hello, `not_found` when the hosted replica is no longer wanted.
     pub async fn admit(&self, principal: &Principal, hello: v1::Hello) -> Result<Admitted> {
-        let name: Name = hello.agent_name.parse().map_err(|e| Error::invalid(format!("agent_name: {e}")))?;
+        let name: Name = hello
+            .agent_name
+            .parse()
+            .map_err(|e| Error::invalid(format!("agent_name: {e}")))?;
         check(&hello)?;
         let (hosted, draining) = match &principal.kind {
-            PrincipalKind::Replica { agent, agent_name, replica } => {
+            PrincipalKind::Replica {
+                agent,
+                agent_name,
+                replica,
+            } => {
                 if *agent_name != name {
-                    let message = format!("this credential speaks for agent `{agent_name}`, not `{name}`");
+                    let message =
+                        format!("this credential speaks for agent `{agent_name}`, not `{name}`");
                     return Err(Error::new(Code::Forbidden, message));
                 }
                 let mut tx = self.store.read(principal.tenant).await?;
@@ -50,7 +58,8 @@ impl App {
             PrincipalKind::Key(_) | PrincipalKind::Host { .. } => {
                 let mut tx = self.store.read(principal.tenant).await?;
                 if agents::by_name(&mut tx, &name).await?.is_some() {
-                    let message = format!("`{name}` is a hosted agent; an external one needs another name");
+                    let message =
+                        format!("`{name}` is a hosted agent; an external one needs another name");
                     return Err(Error::new(Code::Forbidden, message));
                 }
                 (None, false)
@@ -59,9 +68,11 @@ impl App {
         let now = self.clock.now();
         let lease_epoch = self
             .store
-            .write(principal.tenant, hello.instance_uuid.clone(), move |tx, uuid| {
-                Box::pin(async move { instances::next_epoch(tx, uuid, now).await })
-            })
+            .write(
+                principal.tenant,
+                hello.instance_uuid.clone(),
+                move |tx, uuid| Box::pin(async move { instances::next_epoch(tx, uuid, now).await }),
+            )
             .await?;
         let peer = Peer {
             uuid: hello.instance_uuid,
@@ -70,7 +81,12 @@ impl App {
             capabilities: hello.capabilities,
             labels: hello.labels.into_iter().collect(),
         };
-        Ok(Admitted { group: self.directory.find_or_create(principal.tenant, &name), peer, lease_epoch, draining })
+        Ok(Admitted {
+            group: self.directory.find_or_create(principal.tenant, &name),
+            peer,
+            lease_epoch,
+            draining,
+        })
     }
 
     /// Tells watchers and the reconciler that an instance joined or changed.
@@ -113,19 +129,29 @@ impl App {
 fn check(hello: &v1::Hello) -> Result<()> {
     let uuid = &hello.instance_uuid;
     if uuid.len() != 36 || !uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
-        return Err(Error::invalid("instance_uuid must be a UUID such as 0192f0c4-7d5e-7a10-8000-000000000001"));
+        return Err(Error::invalid(
+            "instance_uuid must be a UUID such as 0192f0c4-7d5e-7a10-8000-000000000001",
+        ));
     }
     let many = hello.capabilities.len().max(hello.labels.len());
     if many > MAX_HELLO_ITEMS {
-        return Err(Error::new(Code::TooLarge, format!("a Hello may carry {MAX_HELLO_ITEMS} capabilities and labels")));
+        return Err(Error::new(
+            Code::TooLarge,
+            format!("a Hello may carry {MAX_HELLO_ITEMS} capabilities and labels"),
+        ));
     }
     let mut seen = std::collections::HashSet::new();
     for capability in &hello.capabilities {
         if capability.name.is_empty() || capability.name.len() > MAX_WORD {
-            return Err(Error::invalid(format!("a capability's name has 1 to {MAX_WORD} bytes")));
+            return Err(Error::invalid(format!(
+                "a capability's name has 1 to {MAX_WORD} bytes"
+            )));
         }
         if !seen.insert(capability.name.as_str()) {
-            return Err(Error::invalid(format!("capability `{}` is declared twice", capability.name)));
+            return Err(Error::invalid(format!(
+                "capability `{}` is declared twice",
+                capability.name
+            )));
         }
     }
     Ok(())

@@ -63,21 +63,32 @@ impl App {
     /// # Errors
     /// `not_found` for an agent that is neither hosted nor connected, `idempotency_mismatch`, and
     /// what is wrong with the request.
-    pub async fn submit_task(&self, principal: &Principal, submission: Submission) -> Result<TaskRecord> {
+    pub async fn submit_task(
+        &self,
+        principal: &Principal,
+        submission: Submission,
+    ) -> Result<TaskRecord> {
         require(principal, Scope::Invoke)?;
         let key = submission.idempotency_key;
         if key.as_ref().is_some_and(|key| key.len() > MAX_KEY) {
-            return Err(Error::invalid(format!("an idempotency key has at most {MAX_KEY} bytes")));
+            return Err(Error::invalid(format!(
+                "an idempotency key has at most {MAX_KEY} bytes"
+            )));
         }
-        let name = self.callee(principal.tenant, &submission.request.agent).await?;
+        let name = self
+            .callee(principal.tenant, &submission.request.agent)
+            .await?;
         let deadline = submission.request.deadline.filter(|d| !d.is_zero());
         let call = self.call(principal, name, submission.request)?;
         let hosted = self.hosted_or_connected(&call).await?;
         let now = self.clock.now();
-        let reservation = self.directory.find(call.tenant, &call.agent).and_then(|group| {
-            let reservation = group.reserve(&call.capability)?;
-            Some((group, reservation))
-        });
+        let reservation = self
+            .directory
+            .find(call.tenant, &call.agent)
+            .and_then(|group| {
+                let reservation = group.reserve(&call.capability)?;
+                Some((group, reservation))
+            });
         let row = Task {
             tenant: call.tenant,
             id: call.id,
@@ -87,7 +98,11 @@ impl App {
             input: payload_to_core(&call.input),
             request_hash: request_hash(&call),
             idempotency_key: key,
-            state: if reservation.is_some() { TaskState::Dispatched } else { TaskState::Queued },
+            state: if reservation.is_some() {
+                TaskState::Dispatched
+            } else {
+                TaskState::Queued
+            },
             cancel: CancelState::None,
             attempt: u32::from(reservation.is_some()),
             instance_uuid: reservation.as_ref().map(|(_, r)| r.uuid.clone()),
@@ -133,7 +148,10 @@ impl App {
 
     fn same_request(&self, existing: Task, wanted: &Task) -> Result<TaskRecord> {
         if existing.request_hash != wanted.request_hash {
-            let message = format!("this Idempotency-Key was used for task {}, with another agent, capability or input", existing.id);
+            let message = format!(
+                "this Idempotency-Key was used for task {}, with another agent, capability or input",
+                existing.id
+            );
             return Err(Error::new(Code::IdempotencyMismatch, message));
         }
         Ok(self.record(existing))
@@ -145,7 +163,11 @@ impl App {
         if let Some(agent) = agents::by_name(&mut tx, &call.agent).await? {
             return Ok(Some(agent.id));
         }
-        if self.directory.find(call.tenant, &call.agent).is_some_and(|group| group.size().0 > 0) {
+        if self
+            .directory
+            .find(call.tenant, &call.agent)
+            .is_some_and(|group| group.size().0 > 0)
+        {
             return Ok(None);
         }
         Err(Error::not_found("agent", &call.agent))
@@ -162,7 +184,9 @@ impl App {
 
     pub(crate) async fn task_record(&self, tenant: TenantId, id: TaskId) -> Result<TaskRecord> {
         let mut tx = self.store.read(tenant).await?;
-        let row = tasks::get(&mut tx, id).await?.ok_or_else(|| Error::not_found("task", id))?;
+        let row = tasks::get(&mut tx, id)
+            .await?
+            .ok_or_else(|| Error::not_found("task", id))?;
         Ok(self.record(row))
     }
 
@@ -180,8 +204,15 @@ impl App {
         require(principal, Scope::Read)?;
         let mut tx = self.store.read(principal.tenant).await?;
         let listed = tasks::list(&mut tx, &tasks::Filter { agent, state }, page).await?;
-        let items = listed.items.into_iter().map(|row| self.record(row)).collect();
-        Ok(Listed { items, more: listed.more })
+        let items = listed
+            .items
+            .into_iter()
+            .map(|row| self.record(row))
+            .collect();
+        Ok(Listed {
+            items,
+            more: listed.more,
+        })
     }
 
     /// Asks for a stop. What was not sent is over at once; what runs is over when its agent says
@@ -189,20 +220,31 @@ impl App {
     ///
     /// # Errors
     /// `not_found`; `conflict` for a task that has ended.
-    pub async fn cancel_task(&self, principal: &Principal, id: TaskId, reason: &str) -> Result<TaskRecord> {
+    pub async fn cancel_task(
+        &self,
+        principal: &Principal,
+        id: TaskId,
+        reason: &str,
+    ) -> Result<TaskRecord> {
         require(principal, Scope::Invoke)?;
         let task = self.task_record(principal.tenant, id).await?;
         if task.row.state.is_terminal() {
-            return Err(Error::new(Code::Conflict, format!("task {id} has ended already: {}", task.row.state)));
+            return Err(Error::new(
+                Code::Conflict,
+                format!("task {id} has ended already: {}", task.row.state),
+            ));
         }
-        let asked = self.directory.find(task.row.tenant, &task.row.agent_name).map(|group| {
-            group.cancel(id, reason, self.limits.cancel_grace, Instant::now())
-        });
+        let asked = self
+            .directory
+            .find(task.row.tenant, &task.row.agent_name)
+            .map(|group| group.cancel(id, reason, self.limits.cancel_grace, Instant::now()));
         let (now, asked) = (self.clock.now(), asked == Some(CancelRequest::Asked));
         let tenant = task.row.tenant;
         let changed = self.store.write(tenant, (), move |tx, ()| {
             Box::pin(async move {
-                let Some(mut row) = tasks::get(tx, id).await? else { return Ok::<_, Error>(()) };
+                let Some(mut row) = tasks::get(tx, id).await? else {
+                    return Ok::<_, Error>(());
+                };
                 if row.state.is_terminal() {
                     return Ok(());
                 }
@@ -210,7 +252,10 @@ impl App {
                 if row.state == TaskState::Queued && !asked {
                     row.state = TaskState::Cancelled;
                     row.cancel = CancelState::Stopped;
-                    row.outcome_json = Some(durable::problem_json(Code::Cancelled, "cancelled before it was sent"));
+                    row.outcome_json = Some(durable::problem_json(
+                        Code::Cancelled,
+                        "cancelled before it was sent",
+                    ));
                 } else if row.cancel == CancelState::None {
                     row.cancel = CancelState::Requested;
                 }
@@ -229,7 +274,13 @@ impl App {
     ///
     /// # Errors
     /// `conflict` when no connected instance runs it.
-    pub async fn answer_task(&self, principal: &Principal, id: TaskId, input_id: String, value: v1::Payload) -> Result<()> {
+    pub async fn answer_task(
+        &self,
+        principal: &Principal,
+        id: TaskId,
+        input_id: String,
+        value: v1::Payload,
+    ) -> Result<()> {
         require(principal, Scope::Input)?;
         crate::grpc::check_payload(Some(&value))?;
         let task = self.task_record(principal.tenant, id).await?;
@@ -237,14 +288,25 @@ impl App {
         if group.is_some_and(|group| group.input(id, input_id, value)) {
             return Ok(());
         }
-        Err(Error::new(Code::Conflict, format!("task {id} runs on no connected instance now ({})", task.row.state)))
+        Err(Error::new(
+            Code::Conflict,
+            format!(
+                "task {id} runs on no connected instance now ({})",
+                task.row.state
+            ),
+        ))
     }
 
     /// Follows a task from a cursor on.
     ///
     /// # Errors
     /// As [`Self::get_task`].
-    pub async fn watch_task(self: &Arc<Self>, principal: &Principal, id: TaskId, after: u64) -> Result<TaskWatch> {
+    pub async fn watch_task(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: TaskId,
+        after: u64,
+    ) -> Result<TaskWatch> {
         self.get_task(principal, id).await?;
         let filter = events::Filter::SubjectId(id.to_string());
         let feed = self.feed(principal.tenant, filter, after);
@@ -261,14 +323,20 @@ impl App {
     /// Adds what only the directory knows: whether the attempt was accepted, and is suspect.
     pub(crate) fn record(&self, mut row: Task) -> TaskRecord {
         if row.state.is_leased() {
-            let live = self.directory.find(row.tenant, &row.agent_name).and_then(|group| group.live_state(row.id));
+            let live = self
+                .directory
+                .find(row.tenant, &row.agent_name)
+                .and_then(|group| group.live_state(row.id));
             row.state = match live {
                 Some((_, false, _)) | None => TaskState::Suspect,
                 Some((true, true, _)) => TaskState::Running,
                 Some((false, true, _)) => TaskState::Dispatched,
             };
         }
-        let outcome = row.outcome_json.as_deref().and_then(durable::outcome_from_json);
+        let outcome = row
+            .outcome_json
+            .as_deref()
+            .and_then(durable::outcome_from_json);
         TaskRecord { row, outcome }
     }
 }
@@ -286,20 +354,36 @@ impl TaskWatch {
             }
         }
         let event = self.ready.pop_front()?;
-        self.over = event.kind.parse::<TaskState>().is_ok_and(TaskState::is_terminal);
+        self.over = event
+            .kind
+            .parse::<TaskState>()
+            .is_ok_and(TaskState::is_terminal);
         let task = match self.app.task_record(self.tenant, self.id).await {
             Ok(task) => task,
             Err(error) => return Some(Err(error)),
         };
-        Some(Ok(TaskChange { cursor: event.cursor, at: event.at, kind: event.kind, task }))
+        Some(Ok(TaskChange {
+            cursor: event.cursor,
+            at: event.at,
+            kind: event.kind,
+            task,
+        }))
     }
 }
 
 /// Notes a task's present state in the log; the kind is the state.
-pub(crate) async fn append_task_event(tx: &mut parallax_store::Tx, row: &Task, at: Timestamp) -> Result<()> {
-    let message = format!("attempt {} of `{}` on agent `{}`", row.attempt, row.capability, row.agent_name);
+pub(crate) async fn append_task_event(
+    tx: &mut parallax_store::Tx,
+    row: &Task,
+    at: Timestamp,
+) -> Result<()> {
+    let message = format!(
+        "attempt {} of `{}` on agent `{}`",
+        row.attempt, row.capability, row.agent_name
+    );
     let mut entry = event(at, Subject::Task, &row.id, row.state.as_str(), message);
-    entry.data_json = serde_json::json!({ "attempt": row.attempt, "cancel": row.cancel.as_str() }).to_string();
+    entry.data_json =
+        serde_json::json!({ "attempt": row.attempt, "cancel": row.cancel.as_str() }).to_string();
     events::append(tx, &entry).await?;
     Ok(())
 }

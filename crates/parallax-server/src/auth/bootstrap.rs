@@ -51,7 +51,11 @@ pub struct Identity {
 /// # Errors
 /// See [`BootstrapError`]. Nothing is half done: the key is in the database only once its file is
 /// on disk.
-pub async fn run(store: &Store, data_dir: &Path, clock: &Clock) -> Result<Identity, BootstrapError> {
+pub async fn run(
+    store: &Store,
+    data_dir: &Path,
+    clock: &Clock,
+) -> Result<Identity, BootstrapError> {
     let mut tx = store.system_read().await?;
     let tenant = tenants::first(&mut tx).await?;
     let check = meta::get(&mut tx, PEPPER_CHECK).await?;
@@ -60,14 +64,22 @@ pub async fn run(store: &Store, data_dir: &Path, clock: &Clock) -> Result<Identi
     let pepper = read_pepper(&path)?;
     match (tenant, check, pepper) {
         (Some(tenant), Some(check), Some(pepper)) if hex(&pepper.hash("check", b"")) == check => {
-            Ok(Identity { pepper, tenant: tenant.id, new_admin_key: None })
+            Ok(Identity {
+                pepper,
+                tenant: tenant.id,
+                new_admin_key: None,
+            })
         }
         (Some(_), ..) => Err(BootstrapError::WrongPepper { path }),
         (None, ..) => first_start(store, data_dir, clock).await,
     }
 }
 
-async fn first_start(store: &Store, data_dir: &Path, clock: &Clock) -> Result<Identity, BootstrapError> {
+async fn first_start(
+    store: &Store,
+    data_dir: &Path,
+    clock: &Clock,
+) -> Result<Identity, BootstrapError> {
     let now = clock.now();
     let bytes: [u8; 32] = random();
     let pepper = Pepper::new(bytes);
@@ -93,7 +105,10 @@ async fn first_start(store: &Store, data_dir: &Path, clock: &Clock) -> Result<Id
         revoked_at: None,
         last_used_at: None,
     };
-    write_private(&data_dir.join(ADMIN_KEY_FILE), format!("{}\n", secret.reveal()).as_bytes())?;
+    write_private(
+        &data_dir.join(ADMIN_KEY_FILE),
+        format!("{}\n", secret.reveal()).as_bytes(),
+    )?;
     let check = hex(&pepper.hash("check", b""));
     let tenant_id = tenant.id;
     store
@@ -105,15 +120,24 @@ async fn first_start(store: &Store, data_dir: &Path, clock: &Clock) -> Result<Id
             })
         })
         .await?;
-    Ok(Identity { pepper, tenant: tenant_id, new_admin_key: Some(secret) })
+    Ok(Identity {
+        pepper,
+        tenant: tenant_id,
+        new_admin_key: Some(secret),
+    })
 }
 
 fn read_pepper(path: &Path) -> Result<Option<Pepper>, BootstrapError> {
-    let fail = |source| BootstrapError::File { path: path.to_owned(), source };
+    let fail = |source| BootstrapError::File {
+        path: path.to_owned(),
+        source,
+    };
     match fs::read(path) {
         Ok(bytes) => match <[u8; 32]>::try_from(bytes.as_slice()) {
             Ok(bytes) => Ok(Some(Pepper::new(bytes))),
-            Err(_) => Err(BootstrapError::WrongPepper { path: path.to_owned() }),
+            Err(_) => Err(BootstrapError::WrongPepper {
+                path: path.to_owned(),
+            }),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(fail(error)),
@@ -124,15 +148,26 @@ fn read_pepper(path: &Path) -> Result<Option<Pepper>, BootstrapError> {
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), BootstrapError> {
     let write = || -> io::Result<()> {
         let temporary = path.with_extension("new");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let folder = path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or_else(|| Path::new("."));
         fs::File::open(folder)?.sync_all()
     };
-    write().map_err(|source| BootstrapError::File { path: path.to_owned(), source })
+    write().map_err(|source| BootstrapError::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -74,7 +74,8 @@ impl Pepper {
     }
 
     fn mac(&self, purpose: &str, text: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
         mac.update(purpose.as_bytes());
         mac.update(&[0]);
         mac.update(text);
@@ -95,8 +96,15 @@ pub fn mint_key(id: KeyId, entropy: [u8; SECRET_BYTES]) -> Secret {
 /// A credential as it was presented, of the right form but not checked yet.
 #[derive(Debug)]
 pub enum Presented {
-    Key { id: KeyId, secret: Vec<u8> },
-    Replica { claims: ReplicaClaims, signed: Vec<u8>, mac: Vec<u8> },
+    Key {
+        id: KeyId,
+        secret: Vec<u8>,
+    },
+    Replica {
+        claims: ReplicaClaims,
+        signed: Vec<u8>,
+        mac: Vec<u8>,
+    },
 }
 
 /// Whom a hosted agent's credential speaks for, and until when.
@@ -125,7 +133,11 @@ pub fn mint_replica(pepper: &Pepper, claims: &ReplicaClaims) -> Secret {
         claims.expires_at.unix_micros()
     );
     let mac = pepper.hash(REPLICA_PURPOSE, text.as_bytes());
-    Secret(format!("{REPLICA_PREFIX}{}.{}", URL_SAFE_NO_PAD.encode(text), URL_SAFE_NO_PAD.encode(mac)))
+    Secret(format!(
+        "{REPLICA_PREFIX}{}.{}",
+        URL_SAFE_NO_PAD.encode(text),
+        URL_SAFE_NO_PAD.encode(mac)
+    ))
 }
 
 /// Whether the MAC is the server's own.
@@ -148,7 +160,10 @@ pub fn parse(text: &str) -> Option<Presented> {
     if u32::from_str_radix(crc, 16) != Ok(expected) {
         return None;
     }
-    Some(Presented::Key { id: format!("key_{digits}").parse().ok()?, secret: secret.as_bytes().to_vec() })
+    Some(Presented::Key {
+        id: format!("key_{digits}").parse().ok()?,
+        secret: secret.as_bytes().to_vec(),
+    })
 }
 
 fn parse_replica(rest: &str) -> Option<Presented> {
@@ -163,7 +178,11 @@ fn parse_replica(rest: &str) -> Option<Presented> {
         replica: parts.next()?.parse().ok()?,
         expires_at: Timestamp::from_unix_micros(parts.next()?.parse().ok()?),
     };
-    Some(Presented::Replica { claims, signed, mac })
+    Some(Presented::Replica {
+        claims,
+        signed,
+        mac,
+    })
 }
 
 /// The part of an API key's text that is hashed.
@@ -191,7 +210,9 @@ mod tests {
     fn a_minted_key_is_read_back_and_a_mistyped_one_is_not() {
         let id = KeyId::new(at(1), [3; 10]);
         let key = mint_key(id, [9; 20]);
-        let Some(Presented::Key { id: read, .. }) = parse(key.reveal()) else { panic!("not read") };
+        let Some(Presented::Key { id: read, .. }) = parse(key.reveal()) else {
+            panic!("not read")
+        };
         assert_eq!(read, id);
         let mistyped = key.reveal().replace("0909", "0908");
         assert!(parse(&mistyped).is_none());
@@ -208,7 +229,12 @@ mod tests {
             expires_at: at(99),
         };
         let token = mint_replica(&pepper, &claims);
-        let Some(Presented::Replica { claims: read, signed, mac }) = parse(token.reveal()) else {
+        let Some(Presented::Replica {
+            claims: read,
+            signed,
+            mac,
+        }) = parse(token.reveal())
+        else {
             panic!("not read")
         };
         assert_eq!(read, claims);
@@ -228,7 +254,15 @@ mod tests {
 
     #[test]
     fn arbitrary_text_is_no_credential() {
-        for text in ["", "plx_key_", "plx_key_a_b", "plx_rep_.", "plx_rep_YQ.YQ", "Bearer x", "plx_key_\u{1F980}_x"] {
+        for text in [
+            "",
+            "plx_key_",
+            "plx_key_a_b",
+            "plx_rep_.",
+            "plx_rep_YQ.YQ",
+            "Bearer x",
+            "plx_key_\u{1F980}_x",
+        ] {
             assert!(parse(text).is_none(), "{text}");
         }
     }

@@ -42,7 +42,9 @@ impl v1::agent_service_server::AgentService for AgentGateway {
         let (frames, outbound) = mpsc::channel(OUTBOUND_FRAMES);
         let app = Arc::clone(&self.app);
         let inbound = request.into_inner();
-        self.app.tasks.spawn(session::run(app, principal, inbound, frames, handshake));
+        self.app
+            .tasks
+            .spawn(session::run(app, principal, inbound, frames, handshake));
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
 }

@@ -45,20 +45,32 @@ impl v1::host_service_server::HostService for HostGateway {
     type ArtifactsStream = Stream<v1::ArtifactChunk>;
     type LogsStream = Stream<v1::LogDown>;
 
-    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+    async fn join(
+        &self,
+        request: Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinResponse>, Status> {
         let principal = super::principal(&request)?;
         let body = request.into_inner();
-        let joined = self.app.join_host(&principal, &body.host_name, body.facts.unwrap_or_default());
+        let joined =
+            self.app
+                .join_host(&principal, &body.host_name, body.facts.unwrap_or_default());
         let (host, credential) = joined.await.map_err(|e| super::status(&e))?;
-        Ok(Response::new(v1::JoinResponse { host_id: host.to_string(), credential: credential.reveal().to_owned() }))
+        Ok(Response::new(v1::JoinResponse {
+            host_id: host.to_string(),
+            credential: credential.reveal().to_owned(),
+        }))
     }
 
-    async fn session(&self, request: Request<Streaming<v1::HostUp>>) -> Result<Response<Self::SessionStream>, Status> {
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::HostUp>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
         let (principal, host) = host(&request)?;
         let (frames, outbound) = mpsc::channel(OUTBOUND_FRAMES);
         let app = Arc::clone(&self.app);
         self.app.tasks.spawn(async move {
-            if let Err(status) = serve(&app, &principal, host, request.into_inner(), &frames).await {
+            if let Err(status) = serve(&app, &principal, host, request.into_inner(), &frames).await
+            {
                 // The host may be gone already; then nobody is left to tell.
                 drop(frames.send(Err(status)).await);
             }
@@ -76,16 +88,28 @@ impl v1::host_service_server::HostService for HostGateway {
         let mut file = opened.map_err(|e| super::status(&e))?;
         file.seek(std::io::SeekFrom::Start(body.offset)).await?;
         let (chunks, outbound) = mpsc::channel(4);
-        self.app.tasks.spawn(super::stream_file(file, chunks, |data| v1::ArtifactChunk { data: data.into() }));
+        self.app
+            .tasks
+            .spawn(super::stream_file(file, chunks, |data| v1::ArtifactChunk {
+                data: data.into(),
+            }));
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
 
-    async fn logs(&self, request: Request<Streaming<v1::LogUp>>) -> Result<Response<Self::LogsStream>, Status> {
+    async fn logs(
+        &self,
+        request: Request<Streaming<v1::LogUp>>,
+    ) -> Result<Response<Self::LogsStream>, Status> {
         let (_, host) = host(&request)?;
         let mut inbound = request.into_inner();
         let first = tokio::time::timeout(HELLO_TIMEOUT, inbound.message()).await;
-        let Ok(Ok(Some(v1::LogUp { frame: Some(v1::log_up::Frame::StreamId(stream_id)) }))) = first else {
-            return Err(Status::invalid_argument("the first frame of Logs must be stream_id"));
+        let Ok(Ok(Some(v1::LogUp {
+            frame: Some(v1::log_up::Frame::StreamId(stream_id)),
+        }))) = first
+        else {
+            return Err(Status::invalid_argument(
+                "the first frame of Logs must be stream_id",
+            ));
         };
         let reader = self.app.hosts.log_streams.open(&stream_id, host);
         let reader = reader.ok_or_else(|| Status::not_found("nobody asked for this log stream"))?;
@@ -103,7 +127,13 @@ async fn relay_logs(
 ) {
     let mut grant = LOG_WINDOW_BYTES;
     loop {
-        if down.send(Ok(v1::LogDown { credit_bytes: grant })).await.is_err() {
+        if down
+            .send(Ok(v1::LogDown {
+                credit_bytes: grant,
+            }))
+            .await
+            .is_err()
+        {
             return;
         }
         let frame = tokio::select! {
@@ -112,11 +142,15 @@ async fn relay_logs(
         };
         grant = 0;
         let passed = match frame {
-            Ok(Some(v1::LogUp { frame: Some(v1::log_up::Frame::Batch(batch)) })) => {
+            Ok(Some(v1::LogUp {
+                frame: Some(v1::log_up::Frame::Batch(batch)),
+            })) => {
                 grant = batch.records.iter().map(|r| r.line.len() as u64).sum();
                 reader.send(LogFrame::Records(batch.records)).await
             }
-            Ok(Some(v1::LogUp { frame: Some(v1::log_up::Frame::End(_)) })) => {
+            Ok(Some(v1::LogUp {
+                frame: Some(v1::log_up::Frame::End(_)),
+            })) => {
                 drop(reader.send(LogFrame::End).await);
                 return;
             }
@@ -141,15 +175,31 @@ async fn serve(
 ) -> Result<(), Status> {
     let first = tokio::time::timeout(HELLO_TIMEOUT, inbound.message()).await;
     let hello = match first {
-        Ok(Ok(Some(v1::HostUp { frame: Some(v1::host_up::Frame::Hello(hello)) }))) => hello,
+        Ok(Ok(Some(v1::HostUp {
+            frame: Some(v1::host_up::Frame::Hello(hello)),
+        }))) => hello,
         Ok(Ok(None) | Err(_)) => return Ok(()),
-        _ => return Err(Status::invalid_argument("the first frame of a host's session must be HostHello")),
+        _ => {
+            return Err(Status::invalid_argument(
+                "the first frame of a host's session must be HostHello",
+            ));
+        }
     };
     if !hello.proto_versions.contains(&PROTO_VERSION) {
-        return Err(Status::failed_precondition("this server speaks protocol version 1"));
+        return Err(Status::failed_precondition(
+            "this server speaks protocol version 1",
+        ));
     }
-    let epoch = app.admit_host(principal, host, &hello).await.map_err(|e| super::status(&e))?;
-    let connection = Arc::new(Connection::new(principal.tenant, host, epoch, frames.clone()));
+    let epoch = app
+        .admit_host(principal, host, &hello)
+        .await
+        .map_err(|e| super::status(&e))?;
+    let connection = Arc::new(Connection::new(
+        principal.tenant,
+        host,
+        epoch,
+        frames.clone(),
+    ));
     connection.send(v1::host_down::Frame::Welcome(v1::HostWelcome {
         host_id: host.to_string(),
         host_epoch: epoch,
@@ -223,15 +273,24 @@ async fn send_desired(
             connection.send(v1::host_down::Frame::Desired(frame));
         }
         // The host keeps what it has; the next look at it comes with the renewal at the latest.
-        Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "cannot read a host's desired state"),
+        Err(error) => tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "cannot read a host's desired state"
+        ),
     }
     Ok(())
 }
 
-async fn take(app: &Arc<App>, connection: &Connection, frame: v1::host_up::Frame) -> Result<(), Error> {
+async fn take(
+    app: &Arc<App>,
+    connection: &Connection,
+    frame: v1::host_up::Frame,
+) -> Result<(), Error> {
     use v1::host_up::Frame as F;
     match frame {
-        F::Hello(_) => Err(Error::invalid("HostHello may come only once, as the first frame")),
+        F::Hello(_) => Err(Error::invalid(
+            "HostHello may come only once, as the first frame",
+        )),
         F::Observed(observed) => {
             if observed.host_epoch != connection.epoch {
                 return Err(Error::invalid("an observation of another epoch"));
@@ -246,7 +305,9 @@ async fn take(app: &Arc<App>, connection: &Connection, frame: v1::host_up::Frame
             app.host_seen(connection).await
         }
         F::LogUnavailable(gone) => {
-            app.hosts.log_streams.unavailable(&gone.stream_id, connection.host, gone.message);
+            app.hosts
+                .log_streams
+                .unavailable(&gone.stream_id, connection.host, gone.message);
             Ok(())
         }
     }

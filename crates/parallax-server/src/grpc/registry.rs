@@ -32,11 +32,17 @@ impl RegistryGateway {
 impl v1::registry_service_server::RegistryService for RegistryGateway {
     type WatchStream = ReceiverStream<Result<v1::RegistryEvent, Status>>;
 
-    async fn list(&self, request: Request<v1::ListRegistryRequest>) -> Result<Response<v1::ListRegistryResponse>, Status> {
+    async fn list(
+        &self,
+        request: Request<v1::ListRegistryRequest>,
+    ) -> Result<Response<v1::ListRegistryResponse>, Status> {
         let principal = super::principal(&request)?;
         let body = request.into_inner();
         let capability = Some(body.capability.as_str()).filter(|c| !c.is_empty());
-        let views = self.app.registry(&principal, capability).map_err(|e| super::status(&e))?;
+        let views = self
+            .app
+            .registry(&principal, capability)
+            .map_err(|e| super::status(&e))?;
         let limit = match body.limit as usize {
             0 => DEFAULT_LIMIT,
             n => n.min(MAX_LIMIT),
@@ -47,13 +53,25 @@ impl v1::registry_service_server::RegistryService for RegistryGateway {
             (Some(_), Some(last)) => cursor(last),
             _ => String::new(),
         };
-        let entries = page.into_iter().map(|view| entry(view, &self.app.clock)).collect();
-        Ok(Response::new(v1::ListRegistryResponse { entries, next_cursor }))
+        let entries = page
+            .into_iter()
+            .map(|view| entry(view, &self.app.clock))
+            .collect();
+        Ok(Response::new(v1::ListRegistryResponse {
+            entries,
+            next_cursor,
+        }))
     }
 
-    async fn watch(&self, request: Request<v1::WatchRegistryRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRegistryRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         let principal = super::principal(&request)?;
-        let mut watch = self.app.watch_registry(&principal).map_err(|e| super::status(&e))?;
+        let mut watch = self
+            .app
+            .watch_registry(&principal)
+            .map_err(|e| super::status(&e))?;
         let (down, outbound) = mpsc::channel(OUTBOUND);
         let app = Arc::clone(&self.app);
         self.app.tasks.spawn(async move {
@@ -62,9 +80,14 @@ impl v1::registry_service_server::RegistryService for RegistryGateway {
             let mut whole = true;
             loop {
                 if std::mem::take(&mut whole) {
-                    let Ok(views) = app.registry(&principal, None) else { return };
+                    let Ok(views) = app.registry(&principal, None) else {
+                        return;
+                    };
                     for view in &views {
-                        if send(Event::Upserted(entry(view, &app.clock))).await.is_err() {
+                        if send(Event::Upserted(entry(view, &app.clock)))
+                            .await
+                            .is_err()
+                        {
                             return;
                         }
                     }
@@ -89,7 +112,9 @@ impl v1::registry_service_server::RegistryService for RegistryGateway {
                     }
                     RegistryNews::Changed(change) => {
                         let found = app.registry(&principal, None).ok().and_then(|views| {
-                            views.into_iter().find(|v| v.peer.uuid == change.instance_uuid)
+                            views
+                                .into_iter()
+                                .find(|v| v.peer.uuid == change.instance_uuid)
                         });
                         match found {
                             Some(view) => Event::Upserted(entry(&view, &app.clock)),
@@ -119,8 +144,14 @@ pub(crate) fn entry(view: &InstanceView, clock: &Clock) -> v1::RegistryEntry {
     let peer = &view.peer;
     v1::RegistryEntry {
         agent_name: view.agent_name.clone(),
-        agent_id: peer.hosted.map(|(agent, _)| agent.to_string()).unwrap_or_default(),
-        replica_id: peer.hosted.map(|(_, replica)| replica.to_string()).unwrap_or_default(),
+        agent_id: peer
+            .hosted
+            .map(|(agent, _)| agent.to_string())
+            .unwrap_or_default(),
+        replica_id: peer
+            .hosted
+            .map(|(_, replica)| replica.to_string())
+            .unwrap_or_default(),
         instance_uuid: peer.uuid.clone(),
         capabilities: peer.capabilities.clone(),
         labels: peer.labels.clone().into_iter().collect(),

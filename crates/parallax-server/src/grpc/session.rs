@@ -41,8 +41,16 @@ pub(super) async fn run(
     handshake: OwnedSemaphorePermit,
 ) {
     let hello = match tokio::time::timeout(HELLO_TIMEOUT, inbound.message()).await {
-        Ok(Ok(Some(v1::AgentUp { frame: Some(v1::agent_up::Frame::Hello(hello)) }))) => hello,
-        Ok(Ok(Some(_))) => return refuse(&frames, Status::invalid_argument("the first frame must be Hello")).await,
+        Ok(Ok(Some(v1::AgentUp {
+            frame: Some(v1::agent_up::Frame::Hello(hello)),
+        }))) => hello,
+        Ok(Ok(Some(_))) => {
+            return refuse(
+                &frames,
+                Status::invalid_argument("the first frame must be Hello"),
+            )
+            .await;
+        }
         Ok(Ok(None) | Err(_)) => return,
         Err(_) => return refuse(&frames, Status::deadline_exceeded("no Hello within 10 s")).await,
     };
@@ -80,15 +88,30 @@ enum End {
 }
 
 impl Session {
-    async fn begin(app: Arc<App>, principal: Principal, mut hello: v1::Hello, frames: &Frames) -> Result<Self, Status> {
+    async fn begin(
+        app: Arc<App>,
+        principal: Principal,
+        mut hello: v1::Hello,
+        frames: &Frames,
+    ) -> Result<Self, Status> {
         if !hello.proto_versions.contains(&PROTO_VERSION) {
-            let message = format!("this server speaks protocol version 1; the agent speaks {:?}", hello.proto_versions);
+            let message = format!(
+                "this server speaks protocol version 1; the agent speaks {:?}",
+                hello.proto_versions
+            );
             return Err(Status::failed_precondition(message));
         }
         let inventory = std::mem::take(&mut hello.inventory);
         let credit = hello.credit.min(MAX_CREDIT);
-        let Admitted { group, peer, lease_epoch, draining } =
-            app.admit(&principal, hello).await.map_err(|e| super::status(&e))?;
+        let Admitted {
+            group,
+            peer,
+            lease_epoch,
+            draining,
+        } = app
+            .admit(&principal, hello)
+            .await
+            .map_err(|e| super::status(&e))?;
         let link = Link {
             session: SessionId::new(app.clock.now(), random()),
             frames: frames.clone(),
@@ -105,7 +128,10 @@ impl Session {
             inventory,
         });
         if let Some(old) = joined.superseded {
-            old.go_away(v1::goaway::Reason::Superseded, "a newer session of this instance began");
+            old.go_away(
+                v1::goaway::Reason::Superseded,
+                "a newer session of this instance began",
+            );
         }
         let welcome = v1::Welcome {
             session_id: link.session.to_string(),
@@ -118,8 +144,18 @@ impl Session {
         };
         link.send(v1::agent_down::Frame::Welcome(welcome));
         group.ready();
-        let session = Self { app, principal, group, slot: joined.slot, link, lease_epoch, drain_until: None };
-        session.app.instance_changed(&session.group, session.slot, true);
+        let session = Self {
+            app,
+            principal,
+            group,
+            slot: joined.slot,
+            link,
+            lease_epoch,
+            drain_until: None,
+        };
+        session
+            .app
+            .instance_changed(&session.group, session.slot, true);
         Ok(session)
     }
 
@@ -177,7 +213,10 @@ impl Session {
 
     /// Ends when the credential does; never, where it has no end.
     fn until_expiry(&self) -> impl Future<Output = ()> + use<> {
-        let left = self.principal.expires_at.map(|end| end.since(self.app.clock.now()));
+        let left = self
+            .principal
+            .expires_at
+            .map(|end| end.since(self.app.clock.now()));
         async move {
             match left {
                 Some(left) => tokio::time::sleep(left).await,
@@ -187,14 +226,20 @@ impl Session {
     }
 
     fn is_drained(&self) -> bool {
-        let late = self.drain_until.is_some_and(|until| until <= Instant::now());
+        let late = self
+            .drain_until
+            .is_some_and(|until| until <= Instant::now());
         late || self.group.in_flight(self.slot) == 0
     }
 
     fn take(&mut self, frame: v1::agent_up::Frame) -> Result<(), Error> {
         use v1::agent_up::Frame as F;
         match frame {
-            F::Hello(_) => return Err(Error::invalid("Hello may come only once, as the first frame")),
+            F::Hello(_) => {
+                return Err(Error::invalid(
+                    "Hello may come only once, as the first frame",
+                ));
+            }
             F::Credit(credit) => self.group.grant(self.slot, credit.n, MAX_CREDIT),
             F::Accepted(accepted) => {
                 let (task, id) = parse(accepted.r#ref)?;
@@ -202,20 +247,28 @@ impl Session {
             }
             F::Progress(progress) => {
                 let (task, id) = parse(progress.r#ref)?;
-                let progress = v1::TaskProgress { ppm: progress.ppm, message: progress.message };
+                let progress = v1::TaskProgress {
+                    ppm: progress.ppm,
+                    message: progress.message,
+                };
                 self.group.progress(self.slot, id, task.attempt, progress);
             }
             F::Partial(partial) => {
                 let (task, id) = parse(partial.r#ref)?;
-                let partial = v1::TaskPartial { seq: partial.seq, chunk: partial.chunk };
-                self.group.partial(self.slot, id, task.attempt, partial, PARTIAL_WINDOW_BYTES);
+                let partial = v1::TaskPartial {
+                    seq: partial.seq,
+                    chunk: partial.chunk,
+                };
+                self.group
+                    .partial(self.slot, id, task.attempt, partial, PARTIAL_WINDOW_BYTES);
             }
             F::Result(result) => self.take_result(result)?,
             F::Failed(failed) => self.take_failure(failed)?,
             F::CancelAck(ack) => {
                 let outcome = ack.outcome();
                 let (task, id) = parse(ack.r#ref)?;
-                self.group.cancel_acked(self.slot, id, task.attempt, outcome);
+                self.group
+                    .cancel_acked(self.slot, id, task.attempt, outcome);
             }
             F::Heartbeat(beat) => self.take_heartbeat(&beat)?,
             F::Drain(drain) => {
@@ -231,7 +284,11 @@ impl Session {
     fn take_result(&self, result: v1::TaskResult) -> Result<(), Error> {
         let (task, id) = parse(result.r#ref)?;
         check_payload(result.value.as_ref())?;
-        if result.confidence.as_ref().is_some_and(|c| c.ppm > 1_000_000) {
+        if result
+            .confidence
+            .as_ref()
+            .is_some_and(|c| c.ppm > 1_000_000)
+        {
             return Err(Error::invalid("Confidence.ppm may be at most 1000000"));
         }
         let outcome = Outcome::Success(v1::TaskSuccess {
@@ -240,7 +297,8 @@ impl Session {
             evidence: result.evidence,
             usage: result.usage,
         });
-        self.group.ended(self.slot, task, id, outcome, (result.credit, MAX_CREDIT));
+        self.group
+            .ended(self.slot, task, id, outcome, (result.credit, MAX_CREDIT));
         Ok(())
     }
 
@@ -258,16 +316,24 @@ impl Session {
             retryable: failed.retryable,
             agent_code: failed.code,
         });
-        self.group.ended(self.slot, task, id, outcome, (failed.credit, MAX_CREDIT));
+        self.group
+            .ended(self.slot, task, id, outcome, (failed.credit, MAX_CREDIT));
         Ok(())
     }
 
     fn take_heartbeat(&self, beat: &v1::Heartbeat) -> Result<(), Error> {
         if beat.lease_epoch != self.lease_epoch {
-            let message = format!("a heartbeat of epoch {}; this session has {}", beat.lease_epoch, self.lease_epoch);
+            let message = format!(
+                "a heartbeat of epoch {}; this session has {}",
+                beat.lease_epoch, self.lease_epoch
+            );
             return Err(Error::invalid(message));
         }
-        self.group.renew(self.slot, Instant::now() + self.app.limits.lease_ttl, beat.load_ppm);
+        self.group.renew(
+            self.slot,
+            Instant::now() + self.app.limits.lease_ttl,
+            beat.load_ppm,
+        );
         Ok(())
     }
 }
@@ -283,8 +349,12 @@ fn limits() -> v1::Limits {
 }
 
 fn parse(reference: Option<v1::TaskRef>) -> Result<(v1::TaskRef, TaskId), Error> {
-    let reference = reference.ok_or_else(|| Error::invalid("the frame names no task (`ref` is missing)"))?;
-    let id = reference.task_id.parse().map_err(|e| Error::invalid(format!("{e}")))?;
+    let reference =
+        reference.ok_or_else(|| Error::invalid("the frame names no task (`ref` is missing)"))?;
+    let id = reference
+        .task_id
+        .parse()
+        .map_err(|e| Error::invalid(format!("{e}")))?;
     Ok((reference, id))
 }
 
@@ -293,7 +363,10 @@ pub(crate) fn check_payload(payload: Option<&v1::Payload>) -> Result<(), Error> 
     match payload.and_then(|p| p.content.as_ref()) {
         Some(v1::payload::Content::Json(json)) if json.len() > MAX_INLINE_BYTES => Err(Error::new(
             Code::TooLarge,
-            format!("a value of {} bytes must go through BlobService (inline: at most {MAX_INLINE_BYTES})", json.len()),
+            format!(
+                "a value of {} bytes must go through BlobService (inline: at most {MAX_INLINE_BYTES})",
+                json.len()
+            ),
         )),
         _ => Ok(()),
     }

@@ -37,20 +37,36 @@ type Stream<T> = ReceiverStream<Result<T, Status>>;
 
 #[tonic::async_trait]
 impl v1::task_service_server::TaskService for TaskGateway {
-    type InvokeStream = tokio_stream::adapters::Map<ReceiverStream<v1::InvokeDown>, fn(v1::InvokeDown) -> Result<v1::InvokeDown, Status>>;
+    type InvokeStream = tokio_stream::adapters::Map<
+        ReceiverStream<v1::InvokeDown>,
+        fn(v1::InvokeDown) -> Result<v1::InvokeDown, Status>,
+    >;
     type WatchStream = Stream<v1::TaskEvent>;
 
-    async fn invoke(&self, request: Request<Streaming<v1::InvokeUp>>) -> Result<Response<Self::InvokeStream>, Status> {
+    async fn invoke(
+        &self,
+        request: Request<Streaming<v1::InvokeUp>>,
+    ) -> Result<Response<Self::InvokeStream>, Status> {
         let principal = super::principal(&request)?;
         require(&principal, Scope::Invoke).map_err(|e| super::status(&e))?;
         let (down, outbound) = mpsc::channel(OPEN_CALLS);
-        let caller = Caller { app: Arc::clone(&self.app), principal, down, open: Vec::new(), last: None };
+        let caller = Caller {
+            app: Arc::clone(&self.app),
+            principal,
+            down,
+            open: Vec::new(),
+            last: None,
+        };
         self.app.tasks.spawn(caller.run(request.into_inner()));
-        let outbound = tokio_stream::StreamExt::map(ReceiverStream::new(outbound), Ok as fn(_) -> _);
+        let outbound =
+            tokio_stream::StreamExt::map(ReceiverStream::new(outbound), Ok as fn(_) -> _);
         Ok(Response::new(outbound))
     }
 
-    async fn submit(&self, request: Request<v1::SubmitTaskRequest>) -> Result<Response<v1::TaskView>, Status> {
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitTaskRequest>,
+    ) -> Result<Response<v1::TaskView>, Status> {
         let principal = super::principal(&request)?;
         let body = request.into_inner();
         let submission = Submission {
@@ -63,30 +79,55 @@ impl v1::task_service_server::TaskService for TaskGateway {
             },
             idempotency_key: Some(body.idempotency_key).filter(|key| !key.is_empty()),
         };
-        let task = self.app.submit_task(&principal, submission).await.map_err(|e| super::status(&e))?;
+        let task = self
+            .app
+            .submit_task(&principal, submission)
+            .await
+            .map_err(|e| super::status(&e))?;
         Ok(Response::new(view(&task)))
     }
 
-    async fn get(&self, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::TaskView>, Status> {
+    async fn get(
+        &self,
+        request: Request<v1::GetTaskRequest>,
+    ) -> Result<Response<v1::TaskView>, Status> {
         let principal = super::principal(&request)?;
         let id = parse(&request.get_ref().task_id)?;
-        let task = self.app.get_task(&principal, id).await.map_err(|e| super::status(&e))?;
+        let task = self
+            .app
+            .get_task(&principal, id)
+            .await
+            .map_err(|e| super::status(&e))?;
         Ok(Response::new(view(&task)))
     }
 
-    async fn cancel(&self, request: Request<v1::CancelTaskRequest>) -> Result<Response<v1::TaskView>, Status> {
+    async fn cancel(
+        &self,
+        request: Request<v1::CancelTaskRequest>,
+    ) -> Result<Response<v1::TaskView>, Status> {
         let principal = super::principal(&request)?;
         let id = parse(&request.get_ref().task_id)?;
         let reason = request.get_ref().reason.clone();
-        let task = self.app.cancel_task(&principal, id, &reason).await.map_err(|e| super::status(&e))?;
+        let task = self
+            .app
+            .cancel_task(&principal, id, &reason)
+            .await
+            .map_err(|e| super::status(&e))?;
         Ok(Response::new(view(&task)))
     }
 
-    async fn watch(&self, request: Request<v1::WatchTaskRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<v1::WatchTaskRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         let principal = super::principal(&request)?;
         let body = request.into_inner();
         let id = parse(&body.task_id)?;
-        let mut watch = self.app.watch_task(&principal, id, body.after).await.map_err(|e| super::status(&e))?;
+        let mut watch = self
+            .app
+            .watch_task(&principal, id, body.after)
+            .await
+            .map_err(|e| super::status(&e))?;
         let (down, outbound) = mpsc::channel(16);
         self.app.tasks.spawn(async move {
             while let Some(next) = watch.next().await {
@@ -166,7 +207,11 @@ impl Caller {
             Ok(call) => call,
             Err(error) => return Ok(answer(permit, call_id, String::new(), &error)),
         };
-        let sink = Sink::Stream { call_id, permit, updates };
+        let sink = Sink::Stream {
+            call_id,
+            permit,
+            updates,
+        };
         match self.app.submit_attached(&call, sink).await {
             Ok(group) => self.remember(call_id, call.id, group),
             Err(error) => {
@@ -191,15 +236,25 @@ impl Caller {
     fn remember(&mut self, call_id: u64, task: TaskId, group: Arc<Group>) {
         if self.open.len() >= 2 * OPEN_CALLS {
             // At most OPEN_CALLS hold a permit, so older entries beyond that have ended.
-            self.open.retain(|(_, task, group)| group.task_of_replica(*task, |_| true).is_some());
+            self.open
+                .retain(|(_, task, group)| group.task_of_replica(*task, |_| true).is_some());
         }
         self.open.push((call_id, task, group));
     }
 
     fn cancel(&self, cancel: &v1::InvokeCancel) {
-        let open = self.open.iter().rev().find(|(id, ..)| *id == cancel.call_id);
+        let open = self
+            .open
+            .iter()
+            .rev()
+            .find(|(id, ..)| *id == cancel.call_id);
         if let Some((_, task, group)) = open {
-            group.cancel(*task, &cancel.reason, self.app.limits.cancel_grace, Instant::now());
+            group.cancel(
+                *task,
+                &cancel.reason,
+                self.app.limits.cancel_grace,
+                Instant::now(),
+            );
         }
     }
 
@@ -221,12 +276,19 @@ impl Caller {
 }
 
 fn answer(permit: mpsc::OwnedPermit<v1::InvokeDown>, call_id: u64, task_id: String, error: &Error) {
-    let outcome = v1::TaskOutcome { outcome: Some(problem(error)) };
-    permit.send(v1::InvokeDown { call_id, task_id, event: Some(v1::invoke_down::Event::Outcome(outcome)) });
+    let outcome = v1::TaskOutcome {
+        outcome: Some(problem(error)),
+    };
+    permit.send(v1::InvokeDown {
+        call_id,
+        task_id,
+        event: Some(v1::invoke_down::Event::Outcome(outcome)),
+    });
 }
 
 fn parse(id: &str) -> Result<TaskId, Status> {
-    id.parse().map_err(|e| super::status(&Error::new(Code::InvalidRequest, format!("{e}"))))
+    id.parse()
+        .map_err(|e| super::status(&Error::new(Code::InvalidRequest, format!("{e}"))))
 }
 
 fn view(task: &crate::app::tasks::TaskRecord) -> v1::TaskView {

@@ -22,7 +22,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(tenant: TenantId, host: HostId, epoch: u64, frames: mpsc::Sender<Result<v1::HostDown, Status>>) -> Self {
+    pub fn new(
+        tenant: TenantId,
+        host: HostId,
+        epoch: u64,
+        frames: mpsc::Sender<Result<v1::HostDown, Status>>,
+    ) -> Self {
         Self {
             tenant,
             host,
@@ -36,7 +41,10 @@ impl Connection {
 
     /// Queues a frame; `false` when the host does not keep up, whose session then ends.
     pub fn send(&self, frame: v1::host_down::Frame) -> bool {
-        let sent = self.frames.try_send(Ok(v1::HostDown { frame: Some(frame) })).is_ok();
+        let sent = self
+            .frames
+            .try_send(Ok(v1::HostDown { frame: Some(frame) }))
+            .is_ok();
         if !sent {
             self.closed.cancel();
         }

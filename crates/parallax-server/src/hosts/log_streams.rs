@@ -43,8 +43,13 @@ impl LogStreams {
     /// Prepares a stream that `host` is about to be asked for.
     pub fn subscribe(&self, stream_id: String, host: HostId) -> LogSubscription {
         let (frames, receiver) = mpsc::channel(BATCHES);
-        self.waiting.lock().insert(stream_id.clone(), Waiting { host, frames });
-        LogSubscription { stream_id, frames: receiver }
+        self.waiting
+            .lock()
+            .insert(stream_id.clone(), Waiting { host, frames });
+        LogSubscription {
+            stream_id,
+            frames: receiver,
+        }
     }
 
     /// The host opens the stream: only the one that was asked may, and only once.
@@ -67,10 +72,16 @@ impl LogStreams {
     /// The host went away: whoever waits for it is told.
     pub fn host_left(&self, host: HostId) {
         let mut waiting = self.waiting.lock();
-        let ids: Vec<String> = waiting.iter().filter(|(_, w)| w.host == host).map(|(id, _)| id.clone()).collect();
+        let ids: Vec<String> = waiting
+            .iter()
+            .filter(|(_, w)| w.host == host)
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in ids {
             if let Some(w) = waiting.remove(&id) {
-                drop(w.frames.try_send(LogFrame::Unavailable("the host with the logs went away".to_owned())));
+                drop(w.frames.try_send(LogFrame::Unavailable(
+                    "the host with the logs went away".to_owned(),
+                )));
             }
         }
     }

@@ -34,7 +34,10 @@ pub(crate) async fn dispatch(app: Arc<App>) {
         }
         match round(&app, after).await {
             Ok(stopped_at) => after = stopped_at,
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot dispatch queued tasks"),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot dispatch queued tasks"
+            ),
         }
     }
 }
@@ -63,7 +66,9 @@ pub(crate) async fn commit(app: Arc<App>, mut events: mpsc::UnboundedReceiver<Du
         if matches!(event.kind, DurableEventKind::Update(_)) {
             continue;
         }
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return;
+        };
         let app = Arc::clone(&app);
         let tracker = app.tasks.clone();
         tracker.spawn(async move {

@@ -51,8 +51,13 @@ async fn mark_everything(app: &App) {
         agents::list_all(&mut tx).await
     };
     match listed.await {
-        Ok(all) => all.iter().for_each(|agent| app.dirty.mark(agent.tenant, agent.id)),
-        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot list agents"),
+        Ok(all) => all
+            .iter()
+            .for_each(|agent| app.dirty.mark(agent.tenant, agent.id)),
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "cannot list agents"
+        ),
     }
 }
 
@@ -72,7 +77,9 @@ struct Decision {
 /// # Errors
 /// Whatever the store says; nothing is half done.
 pub(crate) async fn reconcile(app: &Arc<App>, tenant: TenantId, agent: AgentId) -> Result<()> {
-    let Some(mut snapshot) = Snapshot::read(app, tenant, agent).await? else { return Ok(()) };
+    let Some(mut snapshot) = Snapshot::read(app, tenant, agent).await? else {
+        return Ok(());
+    };
     let decision = decide(app, &snapshot);
     let hosts = write(app, &snapshot, &decision).await?;
     drain_stopped(app, &snapshot, &decision);
@@ -82,14 +89,26 @@ pub(crate) async fn reconcile(app: &Arc<App>, tenant: TenantId, agent: AgentId) 
     if decision.delete_agent {
         return Ok(());
     }
-    snapshot.apply(decision.stop, decision.create, decision.build, &decision.delete_replicas);
+    snapshot.apply(
+        decision.stop,
+        decision.create,
+        decision.build,
+        &decision.delete_replicas,
+    );
     write_status(app, &snapshot, decision.unschedulable.as_deref()).await
 }
 
 fn decide(app: &App, snapshot: &Snapshot) -> Decision {
-    let mut decision = Decision { delete_replicas: snapshot.expired_dead(app.limits.dead_replicas_kept), ..Decision::default() };
+    let mut decision = Decision {
+        delete_replicas: snapshot.expired_dead(app.limits.dead_replicas_kept),
+        ..Decision::default()
+    };
     let agent = &snapshot.agent;
-    let wanted = if agent.delete.is_some() || agent.suspended { None } else { snapshot.revision.as_ref() };
+    let wanted = if agent.delete.is_some() || agent.suspended {
+        None
+    } else {
+        snapshot.revision.as_ref()
+    };
     let Some(revision) = wanted else {
         decision.stop = snapshot.stoppable(app);
         decision.delete_agent = agent.delete.is_some() && snapshot.nothing_runs();
@@ -105,7 +124,13 @@ fn decide(app: &App, snapshot: &Snapshot) -> Decision {
 }
 
 /// Finds hosts for new replicas; where the revision is not prepared yet, that comes first.
-fn place(app: &App, snapshot: &Snapshot, revision: &Revision, create: u32, decision: &mut Decision) {
+fn place(
+    app: &App,
+    snapshot: &Snapshot,
+    revision: &Revision,
+    create: u32,
+    decision: &mut Decision,
+) {
     let mut assigned = snapshot.load.clone();
     for _ in 0..create {
         let candidates: Vec<Candidate<'_>> = snapshot
@@ -130,14 +155,27 @@ fn place(app: &App, snapshot: &Snapshot, revision: &Revision, create: u32, decis
                 return;
             }
         };
-        assigned.entry(host).or_default().add(&revision.spec.resources);
+        assigned
+            .entry(host)
+            .or_default()
+            .add(&revision.spec.resources);
         prepare_or_create(app, snapshot, revision, host, decision);
     }
 }
 
-fn prepare_or_create(app: &App, snapshot: &Snapshot, revision: &Revision, host: HostId, decision: &mut Decision) {
+fn prepare_or_create(
+    app: &App,
+    snapshot: &Snapshot,
+    revision: &Revision,
+    host: HostId,
+    decision: &mut Decision,
+) {
     let now = app.clock.now();
-    let known = snapshot.builds.iter().chain(&decision.build).find(|build| build.host == host);
+    let known = snapshot
+        .builds
+        .iter()
+        .chain(&decision.build)
+        .find(|build| build.host == host);
     match known {
         Some(build) if build.phase == BuildPhase::Succeeded => decision.create.push(Replica {
             tenant: snapshot.agent.tenant,
@@ -189,7 +227,10 @@ async fn write(app: &App, snapshot: &Snapshot, decision: &Decision) -> Result<Ve
     if nothing {
         return Ok(Vec::new());
     }
-    let mut hosts: Vec<HostId> = snapshot.hosts_of(&decision.stop).chain(snapshot.hosts_of(&decision.delete_replicas)).collect();
+    let mut hosts: Vec<HostId> = snapshot
+        .hosts_of(&decision.stop)
+        .chain(snapshot.hosts_of(&decision.delete_replicas))
+        .collect();
     hosts.extend(decision.create.iter().map(|r| r.host));
     hosts.extend(decision.build.iter().map(|b| b.host));
     hosts.extend(cancel.iter().map(|b| b.host));
@@ -198,43 +239,61 @@ async fn write(app: &App, snapshot: &Snapshot, decision: &Decision) -> Result<Ve
     let now = app.clock.now();
     let given = (
         snapshot.agent.clone(),
-        (decision.stop.clone(), decision.create.clone(), decision.build.clone()),
-        (decision.delete_replicas.clone(), cancel, decision.delete_agent),
+        (
+            decision.stop.clone(),
+            decision.create.clone(),
+            decision.build.clone(),
+        ),
+        (
+            decision.delete_replicas.clone(),
+            cancel,
+            decision.delete_agent,
+        ),
     );
-    let written = app.store.write(snapshot.agent.tenant, given, move |tx, (agent, make, unmake)| {
-        Box::pin(async move {
-            for id in &make.0 {
-                replicas::set_want(tx, *id, Want::Stop, now).await?;
-            }
-            for build in &make.2 {
-                builds::insert(tx, build).await?;
-            }
-            for replica in &make.1 {
-                replicas::insert(tx, replica).await?;
-            }
-            for id in &unmake.0 {
-                replicas::delete(tx, *id).await?;
-            }
-            for build in &unmake.1 {
-                builds::update_progress(tx, build).await?;
-            }
-            if unmake.2 {
-                builds::delete_for_agent(tx, agent.id).await?;
-                revisions::delete_for_agent(tx, agent.id).await?;
-                agents::delete(tx, agent.id).await?;
-                let message = format!("agent `{}` is gone", agent.name);
-                events::append(tx, &agent_event(now, agent.id, "deleted", &message, &serde_json::json!({}))).await?;
-            }
-            Ok::<_, Error>(())
-        })
-    });
+    let written = app.store.write(
+        snapshot.agent.tenant,
+        given,
+        move |tx, (agent, make, unmake)| {
+            Box::pin(async move {
+                for id in &make.0 {
+                    replicas::set_want(tx, *id, Want::Stop, now).await?;
+                }
+                for build in &make.2 {
+                    builds::insert(tx, build).await?;
+                }
+                for replica in &make.1 {
+                    replicas::insert(tx, replica).await?;
+                }
+                for id in &unmake.0 {
+                    replicas::delete(tx, *id).await?;
+                }
+                for build in &unmake.1 {
+                    builds::update_progress(tx, build).await?;
+                }
+                if unmake.2 {
+                    builds::delete_for_agent(tx, agent.id).await?;
+                    revisions::delete_for_agent(tx, agent.id).await?;
+                    agents::delete(tx, agent.id).await?;
+                    let message = format!("agent `{}` is gone", agent.name);
+                    events::append(
+                        tx,
+                        &agent_event(now, agent.id, "deleted", &message, &serde_json::json!({})),
+                    )
+                    .await?;
+                }
+                Ok::<_, Error>(())
+            })
+        },
+    );
     written.await?;
     Ok(hosts)
 }
 
 /// Sends nothing further to replicas that are about to stop; what they have, they may finish.
 fn drain_stopped(app: &App, snapshot: &Snapshot, decision: &Decision) {
-    let group = app.directory.find(snapshot.agent.tenant, &snapshot.agent.name);
+    let group = app
+        .directory
+        .find(snapshot.agent.tenant, &snapshot.agent.name);
     let Some(group) = group else { return };
     for id in &decision.stop {
         if let Some(slot) = group.slot_of_replica(*id) {
@@ -248,7 +307,11 @@ async fn write_status(app: &App, snapshot: &Snapshot, unschedulable: Option<&str
     let agent = &snapshot.agent;
     let evidence = Evidence {
         generation: agent.generation,
-        desired: if agent.suspended || agent.delete.is_some() { 0 } else { agent.replicas },
+        desired: if agent.suspended || agent.delete.is_some() {
+            0
+        } else {
+            agent.replicas
+        },
         suspended: agent.suspended,
         deleting: agent.delete.is_some(),
         revision_number: snapshot.revision.as_ref().map(|r| r.number),
@@ -264,20 +327,28 @@ async fn write_status(app: &App, snapshot: &Snapshot, unschedulable: Option<&str
     }
     let announced = (fresh.phase, fresh.reason) != (agent.status.phase, agent.status.reason);
     let given = (agent.id, fresh);
-    let written = app.store.write(agent.tenant, given, move |tx, (id, fresh)| {
-        Box::pin(async move {
-            agents::set_status(tx, *id, fresh, now).await?;
-            if announced {
-                events::append(tx, &status_event(*id, fresh, now)).await?;
-            }
-            Ok::<_, Error>(())
-        })
-    });
+    let written = app
+        .store
+        .write(agent.tenant, given, move |tx, (id, fresh)| {
+            Box::pin(async move {
+                agents::set_status(tx, *id, fresh, now).await?;
+                if announced {
+                    events::append(tx, &status_event(*id, fresh, now)).await?;
+                }
+                Ok::<_, Error>(())
+            })
+        });
     written.await
 }
 
-fn status_event(id: AgentId, status: &Status, now: parallax_core::time::Timestamp) -> events::NewEvent {
-    let reason = status.reason.map_or_else(String::new, |r| format!(" ({r})"));
+fn status_event(
+    id: AgentId,
+    status: &Status,
+    now: parallax_core::time::Timestamp,
+) -> events::NewEvent {
+    let reason = status
+        .reason
+        .map_or_else(String::new, |r| format!(" ({r})"));
     let message = format!("{}{reason} {}", status.phase, status.message);
     agent_event(now, id, "phase_changed", message.trim_end(), status)
 }
@@ -285,7 +356,12 @@ fn status_event(id: AgentId, status: &Status, now: parallax_core::time::Timestam
 fn conditions(app: &App, snapshot: &Snapshot) -> Vec<Condition> {
     let mut conditions = Vec::new();
     let runs = |e: &&ReplicaEvidence| e.replica.observed.phase == ReplicaPhase::Running;
-    let away = snapshot.replicas.iter().filter(runs).filter(|e| !app.hosts.is_connected(e.replica.host)).count();
+    let away = snapshot
+        .replicas
+        .iter()
+        .filter(runs)
+        .filter(|e| !app.hosts.is_connected(e.replica.host))
+        .count();
     if away > 0 {
         conditions.push(Condition {
             kind: "HostConnected".to_owned(),

@@ -20,7 +20,10 @@ pub(crate) async fn run(app: Arc<App>) {
             () = app.shutdown.cancelled() => return,
         }
         if let Err(error) = round(&app).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "cannot delete old history");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot delete old history"
+            );
         }
     }
 }
@@ -28,7 +31,8 @@ pub(crate) async fn run(app: Arc<App>) {
 async fn round(app: &App) -> Result<()> {
     let now = app.clock.now();
     let age = i64::try_from(app.limits.history.as_micros()).unwrap_or(i64::MAX);
-    let before = parallax_core::time::Timestamp::from_unix_micros(now.unix_micros().saturating_sub(age));
+    let before =
+        parallax_core::time::Timestamp::from_unix_micros(now.unix_micros().saturating_sub(age));
     let mut tx = app.store.system_read().await?;
     let listed = tenants::list(&mut tx, &parallax_store::Page::first(1000)).await?;
     drop(tx);

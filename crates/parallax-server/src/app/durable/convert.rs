@@ -24,13 +24,21 @@ struct StoredContext {
 
 /// An outcome as it is stored.
 pub fn outcome_to_json(outcome: &Outcome) -> String {
-    let bytes = v1::TaskOutcome { outcome: Some(outcome.clone()) }.encode_to_vec();
-    serde_json::to_string(&Stored { outcome: STANDARD.encode(bytes) }).expect("a struct of one text")
+    let bytes = v1::TaskOutcome {
+        outcome: Some(outcome.clone()),
+    }
+    .encode_to_vec();
+    serde_json::to_string(&Stored {
+        outcome: STANDARD.encode(bytes),
+    })
+    .expect("a struct of one text")
 }
 
 /// The outcome of a server's own making, as it is stored.
 pub fn problem_json(code: Code, message: &str) -> String {
-    outcome_to_json(&crate::dispatch::problem(&parallax_core::error::Error::new(code, message.to_owned())))
+    outcome_to_json(&crate::dispatch::problem(
+        &parallax_core::error::Error::new(code, message.to_owned()),
+    ))
 }
 
 /// Reads a stored outcome; `None` for what this version did not write.
@@ -74,5 +82,7 @@ pub fn payload_to_wire(payload: &Payload) -> v1::Payload {
             media_type: blob.media_type.clone(),
         }),
     };
-    v1::Payload { content: Some(content) }
+    v1::Payload {
+        content: Some(content),
+    }
 }

@@ -25,7 +25,11 @@ impl App {
     ///
     /// # Errors
     /// Whatever the store says.
-    pub async fn desired(&self, connection: &Connection, state: &mut DesiredState) -> Result<v1::Desired> {
+    pub async fn desired(
+        &self,
+        connection: &Connection,
+        state: &mut DesiredState,
+    ) -> Result<v1::Desired> {
         let mut tx = self.store.system_read().await?;
         let mut rows = replicas::list_for_host(&mut tx, connection.host).await?;
         let mut wanted_builds = builds::list_active(&mut tx, connection.host).await?;
@@ -41,22 +45,33 @@ impl App {
             generation: connection.next_generation(),
             complete: true,
             replicas: Vec::with_capacity(rows.len()),
-            builds: wanted_builds.iter().map(|build| build_frame(build, self)).collect::<Result<_>>()?,
+            builds: wanted_builds
+                .iter()
+                .map(|build| build_frame(build, self))
+                .collect::<Result<_>>()?,
             forget_replicas: Vec::new(),
         };
         for row in &rows {
             if !known_agents.contains_key(&row.agent) {
-                let Some(agent) = agents::get(&mut tx, row.agent).await? else { continue };
+                let Some(agent) = agents::get(&mut tx, row.agent).await? else {
+                    continue;
+                };
                 known_agents.insert(row.agent, agent);
             }
             if !known_revisions.contains_key(&row.revision) {
-                let Some(revision) = revisions::get(&mut tx, row.revision).await? else { continue };
+                let Some(revision) = revisions::get(&mut tx, row.revision).await? else {
+                    continue;
+                };
                 known_revisions.insert(row.revision, revision);
             }
             let (agent, revision) = (&known_agents[&row.agent], &known_revisions[&row.revision]);
-            frame.replicas.push(self.replica_frame(row, agent, revision, state)?);
+            frame
+                .replicas
+                .push(self.replica_frame(row, agent, revision, state)?);
         }
-        state.credentials.retain(|replica, _| rows.iter().any(|row| row.id == *replica));
+        state
+            .credentials
+            .retain(|replica, _| rows.iter().any(|row| row.id == *replica));
         Ok(frame)
     }
 
@@ -93,7 +108,12 @@ impl App {
     }
 
     /// The replica's credential; a new one once half of its life is over.
-    fn credential(&self, row: &Replica, agent: &Agent, state: &mut DesiredState) -> (Secret, Timestamp) {
+    fn credential(
+        &self,
+        row: &Replica,
+        agent: &Agent,
+        state: &mut DesiredState,
+    ) -> (Secret, Timestamp) {
         let now = self.clock.now();
         let ttl = self.limits.replica_credential_ttl;
         if let Some((token, expires_at)) = state.credentials.get(&row.id) {
@@ -109,7 +129,9 @@ impl App {
             replica: row.id,
             expires_at,
         });
-        state.credentials.insert(row.id, (token.clone(), expires_at));
+        state
+            .credentials
+            .insert(row.id, (token.clone(), expires_at));
         (token, expires_at)
     }
 }
@@ -121,7 +143,9 @@ fn build_frame(build: &parallax_core::build::Build, app: &App) -> Result<v1::Des
         agent_name: build.agent_name.to_string(),
         source_digest: build.source_digest.clone(),
         source_bytes: build.source_bytes,
-        build_spec_json: serde_json::to_vec(&build.spec).map_err(Error::internal)?.into(),
+        build_spec_json: serde_json::to_vec(&build.spec)
+            .map_err(Error::internal)?
+            .into(),
         cancel: build.cancel_requested,
         deadline_ms: u64::try_from(app.limits.build_deadline.as_millis()).unwrap_or(u64::MAX),
     })

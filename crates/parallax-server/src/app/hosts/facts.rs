@@ -6,14 +6,21 @@ use parallax_core::quantity::{CpuMillis, MemoryBytes};
 use parallax_proto::v1;
 
 pub(super) fn parse(facts: v1::HostFacts) -> Result<HostFacts> {
-    let tiers = facts.isolation_tiers.iter().map(|tier| tier.parse()).collect::<std::result::Result<_, _>>();
+    let tiers = facts
+        .isolation_tiers
+        .iter()
+        .map(|tier| tier.parse())
+        .collect::<std::result::Result<_, _>>();
     Ok(HostFacts {
         kind: facts.kind,
         arch: facts.arch,
         os: facts.os,
         cpu: CpuMillis::new(facts.cpu_millis),
         memory: MemoryBytes::new(facts.memory_bytes),
-        isolation: facts.isolation.parse().map_err(|e| Error::invalid(format!("facts.isolation: {e}")))?,
+        isolation: facts
+            .isolation
+            .parse()
+            .map_err(|e| Error::invalid(format!("facts.isolation: {e}")))?,
         tiers: tiers.map_err(|e| Error::invalid(format!("facts.isolation_tiers: {e}")))?,
         limits: facts.limits,
         builders: facts.builders,

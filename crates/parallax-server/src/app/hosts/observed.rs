@@ -30,26 +30,39 @@ impl App {
         drop(tx);
         listed.retain(|row| row.tenant == connection.tenant);
         let ids: Vec<ReplicaId> = listed.iter().map(|row| row.id).collect();
-        let changed = self.store.write(connection.tenant, (reports, ids), move |tx, (reports, ids)| {
-            Box::pin(async move {
-                let mut changed: Vec<Replica> = Vec::new();
-                for id in ids {
-                    let Some(mut row) = replicas::get(tx, *id).await? else { continue };
-                    let report = reports.iter().find(|(id, _)| *id == row.id).map(|(_, o)| o.clone());
-                    let Some(observation) = report.or_else(|| vanished(&row, complete)) else { continue };
-                    if observation == row.observed {
-                        continue;
+        let changed = self.store.write(
+            connection.tenant,
+            (reports, ids),
+            move |tx, (reports, ids)| {
+                Box::pin(async move {
+                    let mut changed: Vec<Replica> = Vec::new();
+                    for id in ids {
+                        let Some(mut row) = replicas::get(tx, *id).await? else {
+                            continue;
+                        };
+                        let report = reports
+                            .iter()
+                            .find(|(id, _)| *id == row.id)
+                            .map(|(_, o)| o.clone());
+                        let Some(observation) = report.or_else(|| vanished(&row, complete)) else {
+                            continue;
+                        };
+                        if observation == row.observed {
+                            continue;
+                        }
+                        replicas::set_observed(tx, row.id, &observation, now).await?;
+                        if observation.phase != row.observed.phase
+                            || observation.reason != row.observed.reason
+                        {
+                            events::append(tx, &replica_event(&row, &observation, now)).await?;
+                        }
+                        row.observed = observation;
+                        changed.push(row);
                     }
-                    replicas::set_observed(tx, row.id, &observation, now).await?;
-                    if observation.phase != row.observed.phase || observation.reason != row.observed.reason {
-                        events::append(tx, &replica_event(&row, &observation, now)).await?;
-                    }
-                    row.observed = observation;
-                    changed.push(row);
-                }
-                Ok::<_, Error>(changed)
-            })
-        });
+                    Ok::<_, Error>(changed)
+                })
+            },
+        );
         for row in changed.await? {
             self.dirty.mark(row.tenant, row.agent);
             self.end_dead_sessions(&row).await?;
@@ -62,7 +75,10 @@ impl App {
         connection: &Connection,
         report: v1::ObservedReplica,
     ) -> Result<(ReplicaId, Observation)> {
-        let id: ReplicaId = report.replica_id.parse().map_err(|e| Error::invalid(format!("replica_id: {e}")))?;
+        let id: ReplicaId = report
+            .replica_id
+            .parse()
+            .map_err(|e| Error::invalid(format!("replica_id: {e}")))?;
         let usage = Usage {
             tenant: connection.tenant,
             cpu_ns: report.cpu_ns,
@@ -83,7 +99,10 @@ impl App {
         Ok((
             id,
             Observation {
-                phase: report.phase.parse().map_err(|e| Error::invalid(format!("phase `{}`: {e}", report.phase)))?,
+                phase: report
+                    .phase
+                    .parse()
+                    .map_err(|e| Error::invalid(format!("phase `{}`: {e}", report.phase)))?,
                 reason: reason(&report.reason)?,
                 message: report.message,
                 incarnation: report.incarnation,
@@ -92,24 +111,37 @@ impl App {
                 probe_ok: report.probe_ok,
                 isolation: report.isolation,
                 pid: Some(report.pid).filter(|&pid| pid != 0),
-                started_at: Some(report.started_unix_us).filter(|&us| us != 0).map(Timestamp::from_unix_micros),
+                started_at: Some(report.started_unix_us)
+                    .filter(|&us| us != 0)
+                    .map(Timestamp::from_unix_micros),
             },
         ))
     }
 
     /// A process that was seen to end holds no lease any more: its callers are told now.
     async fn end_dead_sessions(&self, row: &Replica) -> Result<()> {
-        if matches!(row.observed.phase, ReplicaPhase::Running | ReplicaPhase::Stopping | ReplicaPhase::Pending) {
+        if matches!(
+            row.observed.phase,
+            ReplicaPhase::Running | ReplicaPhase::Stopping | ReplicaPhase::Pending
+        ) {
             return Ok(());
         }
         let mut tx = self.store.read(row.tenant).await?;
-        let Some(agent) = agents::get(&mut tx, row.agent).await? else { return Ok(()) };
+        let Some(agent) = agents::get(&mut tx, row.agent).await? else {
+            return Ok(());
+        };
         drop(tx);
         if row.observed.phase.is_over() {
             self.hosts.forget_usage(row.id);
         }
-        let ended = row.observed.exit.as_ref().map_or(row.updated_at, |exit| exit.ended_at);
-        let Some(group) = self.directory.find(row.tenant, &agent.name) else { return Ok(()) };
+        let ended = row
+            .observed
+            .exit
+            .as_ref()
+            .map_or(row.updated_at, |exit| exit.ended_at);
+        let Some(group) = self.directory.find(row.tenant, &agent.name) else {
+            return Ok(());
+        };
         for slot in group.slots_of_replica(row.id, ended) {
             self.instance_lost(&group, slot);
         }
@@ -120,37 +152,53 @@ impl App {
     ///
     /// # Errors
     /// As [`Self::observed`].
-    pub async fn build_reported(&self, connection: &Connection, state: v1::BuildState) -> Result<()> {
-        let id: BuildId = state.build_id.parse().map_err(|e| Error::invalid(format!("build_id: {e}")))?;
-        let phase: BuildPhase =
-            state.phase.parse().map_err(|e| Error::invalid(format!("phase `{}`: {e}", state.phase)))?;
+    pub async fn build_reported(
+        &self,
+        connection: &Connection,
+        state: v1::BuildState,
+    ) -> Result<()> {
+        let id: BuildId = state
+            .build_id
+            .parse()
+            .map_err(|e| Error::invalid(format!("build_id: {e}")))?;
+        let phase: BuildPhase = state
+            .phase
+            .parse()
+            .map_err(|e| Error::invalid(format!("phase `{}`: {e}", state.phase)))?;
         let reason = reason(&state.reason)?;
-        let plan = String::from_utf8(state.plan_json.to_vec()).map_err(|_| Error::invalid("plan_json is not UTF-8"))?;
+        let plan = String::from_utf8(state.plan_json.to_vec())
+            .map_err(|_| Error::invalid("plan_json is not UTF-8"))?;
         let (now, host) = (self.clock.now(), connection.host);
         let given = (state, plan);
-        let changed = self.store.write(connection.tenant, given, move |tx, (state, plan)| {
-            Box::pin(async move {
-                let row = builds::get(tx, id).await?.filter(|b| b.host == host);
-                let Some(mut build) = row.filter(|b| b.phase.may_become(phase)) else {
-                    return Ok::<_, Error>(None);
-                };
-                let announced = build.phase != phase;
-                build.phase = phase;
-                build.reason = reason;
-                build.message = if state.message.is_empty() { state.step.clone() } else { state.message.clone() };
-                build.cached = state.cached;
-                if !plan.is_empty() {
-                    build.plan_json = Some(plan.clone());
-                }
-                build.started_at = micros(state.started_unix_us).or(build.started_at);
-                build.ended_at = micros(state.ended_unix_us).or(build.ended_at);
-                builds::update_progress(tx, &build).await?;
-                if announced {
-                    events::append(tx, &build_event(&build, now)).await?;
-                }
-                Ok(Some(build))
-            })
-        });
+        let changed = self
+            .store
+            .write(connection.tenant, given, move |tx, (state, plan)| {
+                Box::pin(async move {
+                    let row = builds::get(tx, id).await?.filter(|b| b.host == host);
+                    let Some(mut build) = row.filter(|b| b.phase.may_become(phase)) else {
+                        return Ok::<_, Error>(None);
+                    };
+                    let announced = build.phase != phase;
+                    build.phase = phase;
+                    build.reason = reason;
+                    build.message = if state.message.is_empty() {
+                        state.step.clone()
+                    } else {
+                        state.message.clone()
+                    };
+                    build.cached = state.cached;
+                    if !plan.is_empty() {
+                        build.plan_json = Some(plan.clone());
+                    }
+                    build.started_at = micros(state.started_unix_us).or(build.started_at);
+                    build.ended_at = micros(state.ended_unix_us).or(build.ended_at);
+                    builds::update_progress(tx, &build).await?;
+                    if announced {
+                        events::append(tx, &build_event(&build, now)).await?;
+                    }
+                    Ok(Some(build))
+                })
+            });
         if let Some(build) = changed.await? {
             self.dirty.mark(build.tenant, build.agent);
         }
@@ -171,25 +219,54 @@ fn vanished(row: &Replica, complete: bool) -> Option<Observation> {
 }
 
 fn micros(us: i64) -> Option<Timestamp> {
-    Some(us).filter(|&us| us != 0).map(Timestamp::from_unix_micros)
+    Some(us)
+        .filter(|&us| us != 0)
+        .map(Timestamp::from_unix_micros)
 }
 
 fn reason(text: &str) -> Result<Option<Reason>> {
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|e| Error::invalid(format!("reason `{text}`: {e}")))
+    text.parse()
+        .map(Some)
+        .map_err(|e| Error::invalid(format!("reason `{text}`: {e}")))
 }
 
 fn replica_event(row: &Replica, seen: &Observation, now: Timestamp) -> events::NewEvent {
     let reason = seen.reason.map_or_else(String::new, |r| format!(" ({r})"));
-    let message = format!("replica {} is {}{reason} {}", row.id, seen.phase, seen.message);
-    let data = ForAgent { replica: Some(row.id), build: None, phase: seen.phase.as_str(), reason: seen.reason };
-    agent_event(now, row.agent, "replica_phase_changed", message.trim_end(), &data)
+    let message = format!(
+        "replica {} is {}{reason} {}",
+        row.id, seen.phase, seen.message
+    );
+    let data = ForAgent {
+        replica: Some(row.id),
+        build: None,
+        phase: seen.phase.as_str(),
+        reason: seen.reason,
+    };
+    agent_event(
+        now,
+        row.agent,
+        "replica_phase_changed",
+        message.trim_end(),
+        &data,
+    )
 }
 
 fn build_event(build: &Build, now: Timestamp) -> events::NewEvent {
     let message = format!("build {} is {}: {}", build.id, build.phase, build.message);
-    let data = ForAgent { replica: None, build: Some(build.id), phase: build.phase.as_str(), reason: build.reason };
-    agent_event(now, build.agent, "build_phase_changed", message.trim_end_matches([':', ' ']), &data)
+    let data = ForAgent {
+        replica: None,
+        build: Some(build.id),
+        phase: build.phase.as_str(),
+        reason: build.reason,
+    };
+    agent_event(
+        now,
+        build.agent,
+        "build_phase_changed",
+        message.trim_end_matches([':', ' ']),
+        &data,
+    )
 }

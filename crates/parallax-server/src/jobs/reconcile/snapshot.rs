@@ -48,7 +48,9 @@ impl Load {
 impl Snapshot {
     pub(super) async fn read(app: &App, tenant: TenantId, id: AgentId) -> Result<Option<Self>> {
         let mut tx = app.store.read(tenant).await?;
-        let Some(agent) = agents::get(&mut tx, id).await? else { return Ok(None) };
+        let Some(agent) = agents::get(&mut tx, id).await? else {
+            return Ok(None);
+        };
         let revision = match agent.revision {
             Some(revision) => revisions::get(&mut tx, revision).await?,
             None => None,
@@ -58,7 +60,8 @@ impl Snapshot {
             None => Vec::new(),
         };
         let mut outdated = builds::list_for_agent(&mut tx, id, 50).await?;
-        outdated.retain(|b| !b.phase.is_terminal() && !builds.iter().any(|current| current.id == b.id));
+        outdated
+            .retain(|b| !b.phase.is_terminal() && !builds.iter().any(|current| current.id == b.id));
         let rows = replicas::list_for_agent(&mut tx, id).await?;
         let hosts = hosts::list(&mut tx, &Page::first(MOST_HOSTS)).await?.items;
         let mut load = HashMap::new();
@@ -71,10 +74,16 @@ impl Snapshot {
         }
         drop(system);
         let mut tx = app.store.read(tenant).await?;
-        for row in placed.iter().filter(|row| row.want == Want::Run && !row.observed.phase.is_over()) {
+        for row in placed
+            .iter()
+            .filter(|row| row.want == Want::Run && !row.observed.phase.is_over())
+        {
             if !specs.contains_key(&row.revision) {
                 let found = revisions::get(&mut tx, row.revision).await?;
-                specs.insert(row.revision, found.map(|r| r.spec.resources).unwrap_or_default());
+                specs.insert(
+                    row.revision,
+                    found.map(|r| r.spec.resources).unwrap_or_default(),
+                );
             }
             let load: &mut Load = load.entry(row.host).or_default();
             load.add(&specs[&row.revision]);
@@ -83,24 +92,47 @@ impl Snapshot {
         let registered = |row: &Replica| group.as_ref().is_some_and(|g| g.is_registered(row.id));
         let replicas = rows
             .into_iter()
-            .map(|replica| ReplicaEvidence { registered: registered(&replica), replica })
+            .map(|replica| ReplicaEvidence {
+                registered: registered(&replica),
+                replica,
+            })
             .collect();
-        Ok(Some(Self { agent, revision, builds, replicas, hosts, load, outdated }))
+        Ok(Some(Self {
+            agent,
+            revision,
+            builds,
+            replicas,
+            hosts,
+            load,
+            outdated,
+        }))
     }
 
     /// Replicas to stop when none is wanted. While an agent is being deleted, those with tasks in
     /// hand are left alone until the drain is over.
     pub(super) fn stoppable(&self, app: &App) -> Vec<ReplicaId> {
         let now = app.clock.now();
-        let late = self.agent.delete.is_none_or(|deletion| deletion.drain_until <= now);
+        let late = self
+            .agent
+            .delete
+            .is_none_or(|deletion| deletion.drain_until <= now);
         let group = app.directory.find(self.agent.tenant, &self.agent.name);
         let busy = |id: ReplicaId| {
-            let slot = group.as_ref().and_then(|g| g.slot_of_replica(id).map(|slot| (g, slot)));
+            let slot = group
+                .as_ref()
+                .and_then(|g| g.slot_of_replica(id).map(|slot| (g, slot)));
             slot.is_some_and(|(g, slot)| g.drain(slot) > 0)
         };
         let running = self.replicas.iter().filter(|e| e.replica.want == Want::Run);
-        let stop: Vec<ReplicaId> = running.map(|e| e.replica.id).filter(|id| !busy(*id) || late).collect();
-        if self.replicas.iter().any(|e| e.replica.want == Want::Run && !stop.contains(&e.replica.id)) {
+        let stop: Vec<ReplicaId> = running
+            .map(|e| e.replica.id)
+            .filter(|id| !busy(*id) || late)
+            .collect();
+        if self
+            .replicas
+            .iter()
+            .any(|e| e.replica.want == Want::Run && !stop.contains(&e.replica.id))
+        {
             // Looked at again when the drain ends, should no result come before.
             app.wake_later(self.agent.tenant, self.agent.id);
         }
@@ -109,15 +141,23 @@ impl Snapshot {
 
     pub(super) fn nothing_runs(&self) -> bool {
         self.replicas.iter().all(|e| {
-            let never_seen = e.replica.observed.phase == ReplicaPhase::Pending && e.replica.want == Want::Stop;
+            let never_seen =
+                e.replica.observed.phase == ReplicaPhase::Pending && e.replica.want == Want::Stop;
             e.replica.observed.phase.is_over() || never_seen
         })
     }
 
     /// Dead replicas beyond those whose logs are kept, oldest first.
     pub(super) fn expired_dead(&self, kept: usize) -> Vec<ReplicaId> {
-        let dead = |e: &&ReplicaEvidence| e.replica.want == Want::Stop && e.replica.observed.phase.is_over();
-        let dead: Vec<ReplicaId> = self.replicas.iter().filter(dead).map(|e| e.replica.id).collect();
+        let dead = |e: &&ReplicaEvidence| {
+            e.replica.want == Want::Stop && e.replica.observed.phase.is_over()
+        };
+        let dead: Vec<ReplicaId> = self
+            .replicas
+            .iter()
+            .filter(dead)
+            .map(|e| e.replica.id)
+            .collect();
         let surplus = dead.len().saturating_sub(kept);
         dead[..surplus].to_vec()
     }
@@ -125,7 +165,10 @@ impl Snapshot {
     /// Builds that nobody wants any more, marked to be cancelled.
     pub(super) fn builds_to_cancel(&self) -> Vec<Build> {
         let unwanted = self.agent.delete.is_some();
-        let current = self.builds.iter().filter(|b| unwanted && !b.phase.is_terminal());
+        let current = self
+            .builds
+            .iter()
+            .filter(|b| unwanted && !b.phase.is_terminal());
         self.outdated
             .iter()
             .chain(current)
@@ -135,18 +178,30 @@ impl Snapshot {
     }
 
     pub(super) fn hosts_of(&self, ids: &[ReplicaId]) -> impl Iterator<Item = HostId> {
-        self.replicas.iter().filter(|e| ids.contains(&e.replica.id)).map(|e| e.replica.host)
+        self.replicas
+            .iter()
+            .filter(|e| ids.contains(&e.replica.id))
+            .map(|e| e.replica.host)
     }
 
     /// The snapshot after a decision was written.
-    pub(super) fn apply(&mut self, stop: Vec<ReplicaId>, create: Vec<Replica>, build: Vec<Build>, deleted: &[ReplicaId]) {
+    pub(super) fn apply(
+        &mut self,
+        stop: Vec<ReplicaId>,
+        create: Vec<Replica>,
+        build: Vec<Build>,
+        deleted: &[ReplicaId],
+    ) {
         for evidence in &mut self.replicas {
             if stop.contains(&evidence.replica.id) {
                 evidence.replica.want = Want::Stop;
             }
         }
         self.replicas.retain(|e| !deleted.contains(&e.replica.id));
-        let fresh = create.into_iter().map(|replica| ReplicaEvidence { replica, registered: false });
+        let fresh = create.into_iter().map(|replica| ReplicaEvidence {
+            replica,
+            registered: false,
+        });
         self.replicas.extend(fresh);
         self.builds.extend(build);
     }
