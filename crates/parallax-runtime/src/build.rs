@@ -1,5 +1,6 @@
 //! Builds: from a source archive to a prepared revision.
 
+mod cache;
 mod fetch;
 mod job;
 mod queue;

@@ -253,13 +253,18 @@ impl Hub {
             self.change(&change);
         }
         self.desire_builds(desired);
-        // What this host has never had, or has forgotten, needs no further word.
+        // A replica that was refused has no task; its refusal is told as long as it is asked for.
+        let with_task: BTreeSet<String> = self.replicas.keys().map(ToString::to_string).collect();
+        let asked_for: BTreeSet<&String> = desired
+            .replicas
+            .iter()
+            .map(|wire| &wire.replica_id)
+            .collect();
         self.view.send_modify(|view| {
-            for id in &desired.forget_replicas {
-                if !known.keys().any(|known| known.to_string() == *id) {
-                    view.replicas.remove(id);
-                }
-            }
+            view.replicas.retain(|id, _| {
+                let dropped = desired.complete || desired.forget_replicas.contains(id);
+                with_task.contains(id) || asked_for.contains(id) || !dropped
+            });
             view.generation = desired.generation;
         });
     }
@@ -484,3 +489,6 @@ fn tier_refusal(tier: IsolationTier) -> Option<String> {
 fn is_over(phase: &str) -> bool {
     phase.parse().is_ok_and(ReplicaPhase::is_over)
 }
+
+#[cfg(test)]
+mod tests;

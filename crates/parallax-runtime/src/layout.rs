@@ -11,7 +11,8 @@
 //!                     app/                the prepared revision
 //!                     home/ tmp/          writable by its steps
 //!                     <step>/             the shim's folder of each step
-//!      cache/<ten_…>/                     package managers' caches
+//!      cache/<ten_…>/tools/               package managers' caches
+//!                     dependencies/<key>/ installed dependencies, by lockfile and tools
 //!      artifacts/sha256-…                 downloaded sources, by digest
 //! ```
 //!
@@ -82,8 +83,20 @@ impl Layout {
         self.root.join("artifacts")
     }
 
+    /// What package managers keep for a tenant; its build steps write there.
     pub(crate) fn cache(&self, tenant: TenantId) -> PathBuf {
-        self.root.join("cache").join(tenant.to_string())
+        self.root
+            .join("cache")
+            .join(tenant.to_string())
+            .join("tools")
+    }
+
+    /// Installed dependencies that the host keeps for a tenant; no step reaches them.
+    pub(crate) fn dependencies(&self, tenant: TenantId) -> PathBuf {
+        self.root
+            .join("cache")
+            .join(tenant.to_string())
+            .join("dependencies")
     }
 
     pub(crate) fn replica(&self, id: ReplicaId) -> ReplicaDir {

@@ -116,6 +116,12 @@ pub(crate) async fn launch(program: &Path, dir: &Path) -> Result<Launched, Launc
 }
 
 async fn look(dir: &Path) -> Result<Option<Launched>, LaunchError> {
+    // An inspection without records tries the folder's lock, and a shim that starts at that very
+    // moment would take it for another shim's.
+    let records = [parallax_shim::STATE_FILE, parallax_shim::EXIT_FILE];
+    if !records.iter().any(|file| dir.join(file).exists()) {
+        return Ok(None);
+    }
     match inspect(dir).await.map_err(LaunchError::Records)? {
         Adoption::NeverStarted => Ok(None),
         Adoption::Running { state } => Ok(Some(Launched::Running(state))),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parallax_builder::plan::{Phase, Step};
 use parallax_builder::prepare::{self, Limits, UnpackError};
 use parallax_builder::{Plan, PlanError, SourceTree, Toolchain};
 use parallax_core::build::BuildPhase;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::cache::Dependencies;
 use super::fetch::{Connection, FetchError, fetch, hex};
 use super::record::BuildRecord;
 use super::steps::{self, Run};
@@ -143,21 +145,83 @@ impl Job {
             blocking(move || remove_tree(&app)).await?;
             return Ok(*other);
         }
-        for (number, step) in (1..).zip(&plan.steps) {
+        self.run_steps(&dir, &plan, deadline).await?;
+        Ok(self.record.build)
+    }
+
+    async fn run_steps(
+        &mut self,
+        dir: &BuildDir,
+        plan: &Plan,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let dependencies = self.dependencies(dir, plan).await;
+        let restored = match &dependencies {
+            Some(kept) => self.restore(kept, dir, plan).await,
+            None => false,
+        };
+        // The last of them completes what can be kept.
+        let last_install = plan
+            .steps
+            .iter()
+            .rposition(|step| step.phase == Phase::Install);
+        for (index, step) in plan.steps.iter().enumerate() {
+            if restored && is_spared(&plan.steps, index) {
+                continue;
+            }
+            let number = index + 1;
             let message = format!("step {number} of {}: {}", plan.steps.len(), step.name);
             self.advance(BuildPhase::Running, &step.name, message).await;
             let run = Run {
                 context: &self.context,
                 record: &self.record,
-                plan: &plan,
-                dir: &dir,
+                plan,
+                dir,
                 tip: &self.tip,
                 cancel: &self.cancel,
                 deadline,
             };
-            Box::pin(run.step(number, step)).await?;
+            Box::pin(run.step(number as u64, step)).await?;
+            if Some(index) == last_install
+                && let Some(kept) = &dependencies
+            {
+                self.keep(kept, dir, plan).await;
+            }
         }
-        Ok(self.record.build)
+        Ok(())
+    }
+
+    /// The kept dependencies and the key of those that this plan installs; `None` when a lockfile
+    /// does not determine them.
+    async fn dependencies(&self, dir: &BuildDir, plan: &Plan) -> Option<(Dependencies, String)> {
+        let kept = Dependencies::new(self.context.layout.dependencies(self.record.tenant));
+        let (app, plan, toolchain) = (dir.app(), plan.clone(), self.context.toolchain.clone());
+        let key = blocking(move || {
+            // What cannot be read here makes the steps fail with better words.
+            let tree = SourceTree::open(&app).ok();
+            let key = tree.map(|tree| prepare::cache_key(&plan, &toolchain, &tree));
+            Ok(key.and_then(Result::ok).flatten())
+        });
+        // The host is shutting down: nothing will be built.
+        Some((kept, key.await.ok()??))
+    }
+
+    /// Copies kept dependencies; without them they are installed.
+    async fn restore(&self, kept: &(Dependencies, String), dir: &BuildDir, plan: &Plan) -> bool {
+        let ((kept, key), app, plan) = (kept.clone(), dir.app(), plan.clone());
+        let restored = blocking(move || kept.restore(&key, &plan, &app)).await;
+        restored.unwrap_or_else(|error| {
+            tracing::warn!(build = %self.record.build, error = chain(&error), "dependencies are installed anew");
+            false
+        })
+    }
+
+    async fn keep(&self, kept: &(Dependencies, String), dir: &BuildDir, plan: &Plan) {
+        let ((kept, key), app, plan) = (kept.clone(), dir.app(), plan.clone());
+        let build = self.record.build;
+        if let Err(error) = blocking(move || kept.keep(&key, &plan, &app, build)).await {
+            tracing::warn!(%build, error = chain(&error), "dependencies are not kept for the next build");
+        }
     }
 
     /// Clears away what an interrupted attempt has left, and writes down what is to be done.
@@ -282,6 +346,18 @@ fn unpack_and_plan(
     prepare::unpack(archive, app, &Limits::default())?;
     let tree = SourceTree::open(app).map_err(PlanError::from)?;
     Ok(parallax_builder::plan(&tree, spec, toolchain)?)
+}
+
+/// Whether a step is needless once the dependencies are there: it installs them, or makes tools
+/// for no step after it.
+fn is_spared(steps: &[Step], index: usize) -> bool {
+    match steps[index].phase {
+        Phase::Install => true,
+        Phase::Tools => steps[index + 1..]
+            .iter()
+            .all(|later| matches!(later.phase, Phase::Install | Phase::Tools)),
+        Phase::Build | Phase::Prune => false,
+    }
 }
 
 /// Why there is no plan.

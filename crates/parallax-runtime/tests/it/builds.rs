@@ -83,6 +83,64 @@ async fn an_equal_build_is_not_run_again() {
     world.end(host).await;
 }
 
+/// An agent with a lockfile and one dependency, which it carries itself.
+fn with_lockfile(code: &str) -> Source {
+    let package = r#"{"name":"worker","version":"1.0.0","scripts":{"start":"node index.js"},"dependencies":{"greeter":"file:vendor/greeter"}}"#;
+    let lock = r#"{"name":"worker","version":"1.0.0","lockfileVersion":3,"requires":true,"packages":{"":{"name":"worker","version":"1.0.0","dependencies":{"greeter":"file:vendor/greeter"}},"node_modules/greeter":{"resolved":"vendor/greeter","link":true},"vendor/greeter":{"version":"1.0.0"}}}"#;
+    Source::of(&[
+        ("package.json", package),
+        ("package-lock.json", lock),
+        (
+            "vendor/greeter/package.json",
+            r#"{"name":"greeter","version":"1.0.0","main":"index.js"}"#,
+        ),
+        ("vendor/greeter/index.js", "module.exports = 'hello';"),
+        ("index.js", code),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_with_an_equal_lockfile_does_not_install_again() {
+    let mut world = World::empty().await;
+    let host = world.host().await;
+    let (first, second) = (new_build(), new_build());
+    world.build(&first, &with_lockfile("1")).await;
+    let state = world.plane.built(&first).await;
+    assert_eq!(state.phase, "succeeded", "{}", state.message);
+    let code = "console.log(require('greeter')); setInterval(() => {}, 1000)";
+    world.build(&second, &with_lockfile(code)).await;
+    let state = world.plane.built(&second).await;
+    assert_eq!(
+        (state.phase.as_str(), state.cached),
+        ("succeeded", false),
+        "{}",
+        state.message
+    );
+    let installs = |build: &str| {
+        let history = world.plane.known().build_history;
+        history
+            .iter()
+            .any(|it| it.build_id == build && it.step.contains("install"))
+    };
+    assert!(installs(&first) && !installs(&second));
+    world.build = second;
+    let id = new_replica();
+    world
+        .plane
+        .want_replica(world.replica(&id, &world.spec))
+        .await;
+    world.plane.phase(&id, "running").await;
+    let log = world.replica_dir(&id).join("1");
+    eventually("the kept dependency works", || {
+        let reader = parallax_shim::log::LogReader::open(&log, 0).expect("the log is readable");
+        reader.flatten().any(
+            |item| matches!(item, parallax_shim::log::LogItem::Record(it) if it.line == b"hello"),
+        )
+    })
+    .await;
+    world.end(host).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_step_is_named_with_its_exit_code_and_last_lines() {
     let world = World::empty().await;
@@ -294,7 +352,7 @@ async fn an_interrupted_build_begins_anew_with_the_next_host() {
         let tenants = std::fs::read_dir(cache).into_iter().flatten().flatten();
         tenants
             .into_iter()
-            .any(|it| it.path().join("npm-seen").exists())
+            .any(|it| it.path().join("tools/npm-seen").exists())
     })
     .await;
     // As a crash would: nothing is said, and the step goes on.

@@ -275,6 +275,19 @@ async fn a_tier_that_the_host_lacks_is_refused_and_never_less_is_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_agent_without_an_address_dials_where_its_host_does() {
+    let (world, host) = World::prepared().await;
+    let id = new_replica();
+    let mut desired = world.shell(&id, "exec sleep 1000");
+    desired.server_url = String::new();
+    world.plane.want_replica(desired).await;
+    let running = world.plane.phase(&id, "running").await;
+    let env = environment(running.pid);
+    assert_eq!(env.get("PARALLAX_URL"), Some(&world.plane.url));
+    world.end(host).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replica_waits_for_its_revision() {
     let world = World::empty().await;
     let host = world.host().await;
