@@ -155,6 +155,19 @@ impl World {
     }
 }
 
+impl Drop for World {
+    /// A test that fails leaves nothing running either.
+    fn drop(&mut self) {
+        for process in processes_of(&self.data_dir()) {
+            let pid = process.split(':').next().and_then(|pid| pid.parse().ok());
+            if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+                // It may have ended by itself.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
 /// Asks a replica to be stopped.
 pub(crate) fn stopped(mut replica: DesiredReplica) -> DesiredReplica {
     replica.want = desired_replica::Want::Stop.into();

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod builds;
+mod config;
 mod fixture;
 mod hostile;
 mod logs;
