@@ -81,6 +81,8 @@ impl FromStr for IsolationMeans {
 
     fn from_str(text: &str) -> Result<Self, UnknownMeans> {
         let all = [Self::Landlock, Self::Bubblewrap, Self::Uid, Self::None];
-        all.into_iter().find(|means| means.as_str() == text).ok_or(UnknownMeans)
+        all.into_iter()
+            .find(|means| means.as_str() == text)
+            .ok_or(UnknownMeans)
     }
 }

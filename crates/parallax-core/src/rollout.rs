@@ -1,7 +1,7 @@
 //! Rolling updates and scaling as a plan: which replicas to create, which to stop.
 
 use crate::id::{ReplicaId, RevisionId};
-use crate::replica::Want;
+use crate::replica::{ReplicaPhase, Want};
 use crate::status::ReplicaEvidence;
 
 /// Replicas beyond the wanted count while a new revision comes up.
@@ -18,21 +18,17 @@ pub struct Steps {
 /// Plans the next step towards `desired` replicas of `revision`.
 ///
 /// A ready replica of an older revision is stopped only once enough others are ready, so that at
-/// no moment fewer than `desired` serve because of the update. Replicas that are over are
-/// replaced.
+/// no moment fewer than `desired` serve because of the update. Replicas that are lost or stopped by
+/// themselves are replaced. One that its host has given up on keeps its place: another one would
+/// fail alike, at once, and again; the next deployment replaces it.
 #[must_use]
 pub fn plan(desired: u32, revision: RevisionId, replicas: &[ReplicaEvidence]) -> Steps {
-    let live: Vec<&ReplicaEvidence> = replicas
-        .iter()
-        .filter(|e| e.replica.want == Want::Run && !e.replica.observed.phase.is_over())
-        .collect();
+    let wanted = || replicas.iter().filter(|e| e.replica.want == Want::Run);
+    let live: Vec<&ReplicaEvidence> = wanted().filter(|e| !is_gone(e)).collect();
     let (new, old): (Vec<_>, Vec<_>) = live
         .into_iter()
         .partition(|e| e.replica.revision == revision);
-    let over = replicas
-        .iter()
-        .filter(|e| e.replica.want == Want::Run && e.replica.observed.phase.is_over())
-        .map(|e| e.replica.id);
+    let over = wanted().filter(|e| is_gone(e)).map(|e| e.replica.id);
     let mut stop: Vec<ReplicaId> = over.collect();
     let ready_new = ready(&new);
     stop.extend(surplus_old(desired, ready_new, &old));
@@ -44,6 +40,13 @@ pub fn plan(desired: u32, revision: RevisionId, replicas: &[ReplicaEvidence]) ->
         create: desired.saturating_sub(count(&new)).min(room),
         stop,
     }
+}
+
+fn is_gone(evidence: &ReplicaEvidence) -> bool {
+    matches!(
+        evidence.replica.observed.phase,
+        ReplicaPhase::Stopped | ReplicaPhase::Lost
+    )
 }
 
 /// Old replicas that may go: those that do not serve, and as many that do as new ones replace.

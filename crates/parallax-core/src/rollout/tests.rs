@@ -145,3 +145,11 @@ fn every_rollout_converges_and_never_serves_with_fewer_than_wanted() {
         }
     }
 }
+
+#[test]
+fn a_replica_that_its_host_gave_up_on_is_not_tried_again_until_the_next_revision() {
+    let failed = [replica(1, 1, ReplicaPhase::Failed, false)];
+    assert_eq!(plan(1, revision(1), &failed), Steps::default());
+    let next = plan(1, revision(2), &failed);
+    assert_eq!((next.create, next.stop), (1, vec![failed[0].replica.id]));
+}
