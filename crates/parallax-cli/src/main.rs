@@ -1,1 +1,7 @@
-fn main() {}
+//! The `parallax` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    parallax_cli::main()
+}

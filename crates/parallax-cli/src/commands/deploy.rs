@@ -1,0 +1,142 @@
+//! `parallax deploy DIR`: from a folder to a running agent.
+
+mod source;
+mod upload;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use parallax_api::deploy::{BuildForecast, DeployAction, DeployResponse, DryRun};
+use parallax_api::registry::RegistryEntry;
+use parallax_core::name::Name;
+
+use super::{duration, status};
+use crate::client::Api;
+use crate::context::Context;
+use crate::format;
+use crate::output::Output;
+use crate::rollout::Rollout;
+
+pub(crate) use source::Source;
+
+/// The command line.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The folder with parallax.toml
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// Another name than the manifest's
+    #[arg(long)]
+    name: Option<Name>,
+    /// Return once every replica takes work (the default)
+    #[arg(long, overrides_with = "no_wait")]
+    wait: bool,
+    /// Return once the server has taken it on
+    #[arg(long)]
+    no_wait: bool,
+    /// How long to wait
+    #[arg(long, default_value = "30m", value_parser = duration::parse, value_name = "SPAN")]
+    timeout: Duration,
+    /// Say what would happen and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Deploys an agent.
+pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
+    let output = &context.output;
+    let source = Source::read(&args.dir, args.name.clone())?;
+    let api = context.api()?;
+    let packed = source.pack(output).await?;
+    if args.dry_run {
+        let forecast: DryRun = upload::send(&api, &source, packed, true, output).await?;
+        return show_forecast(&forecast, output);
+    }
+    let deployed: DeployResponse = upload::send(&api, &source, packed, false, output).await?;
+    note_deployed(&deployed, output);
+    if args.no_wait && !args.wait {
+        return match output.json {
+            true => output.object(&deployed),
+            false => output.line(format_args!(
+                "Follow it with `parallax status {}`",
+                deployed.agent.name
+            )),
+        };
+    }
+    let rollout = Rollout {
+        api: &api,
+        output,
+        agent: &deployed.agent.name,
+        generation: deployed.agent.generation,
+        timeout: args.timeout,
+    };
+    let ready = rollout.wait().await?;
+    if output.json {
+        return output.object(&ready);
+    }
+    status::show(&ready, output)?;
+    show_call(&deployed.agent.name, &api, output).await
+}
+
+fn note_deployed(deployed: &DeployResponse, output: &Output) {
+    let name = &deployed.agent.name;
+    let revision = deployed.revision.as_ref();
+    let number = revision.and_then(|revision| revision.number);
+    let number = number.map_or_else(String::new, |number| format!(" revision {number}"));
+    match deployed.changed {
+        true => output.note(format_args!("deployed `{name}`{number}")),
+        false => output.note(format_args!(
+            "`{name}`{number} has this spec and source already; nothing changes"
+        )),
+    }
+}
+
+fn show_forecast(forecast: &DryRun, output: &Output) -> Result<()> {
+    if output.json {
+        return output.object(forecast);
+    }
+    let name = &forecast.agent;
+    let what = match forecast.action {
+        DeployAction::Create => format!("`{name}` would be created"),
+        DeployAction::Update => format!("`{name}` would be updated"),
+        DeployAction::Nothing => format!("`{name}` runs this already; nothing would change"),
+    };
+    let revision = forecast.revision;
+    let revision = revision.map_or_else(String::new, |number| format!(", as revision {number}"));
+    let build = match forecast.build {
+        BuildForecast::Needed => "a host would build it",
+        BuildForecast::Prepared => "a host has it built already",
+        BuildForecast::Unknown => "whether it must be built is not known",
+    };
+    output.line(format_args!("{what}{revision}; {build}"))
+}
+
+/// The line that calls the agent, with a capability that it has registered.
+async fn show_call(name: &str, api: &Api, output: &Output) -> Result<()> {
+    let entries: Vec<RegistryEntry> = api.list(&["registry"], &[], usize::MAX).await?;
+    let entry = entries.iter().find(|entry| entry.agent_name == name);
+    let Some(capability) = entry.and_then(|entry| entry.capabilities.first()) else {
+        return Ok(()); // Scaled to zero: nobody is there to be called.
+    };
+    output.line("")?;
+    output.line(format_args!(
+        "Call it: parallax invoke {name} {} '{}'",
+        capability.name,
+        example(capability.input_schema.as_ref())
+    ))
+}
+
+/// An input in the shape that the schema asks for.
+fn example(schema: Option<&serde_json::Value>) -> String {
+    let Some(properties) = schema.and_then(|schema| schema.get("properties")?.as_object()) else {
+        return "{…}".to_owned();
+    };
+    let fields = properties.keys().map(|name| format!("\"{name}\": …"));
+    format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+}
+
+/// What was packed, for people.
+fn described(entries: u64, bytes: u64) -> String {
+    format!("{entries} files and folders, {}", format::bytes(bytes))
+}

@@ -1,0 +1,114 @@
+//! `parallax down`: stops the local server and everything that it runs.
+
+use std::time::Duration;
+
+use super::duration;
+
+/// The command line.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How long replicas may take to finish their tasks, before they are killed
+    #[arg(long, default_value = "60s", value_parser = duration::parse, value_name = "SPAN")]
+    timeout: Duration,
+}
+
+/// Refuses.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn run(args: &Args, _: &crate::context::Context) -> anyhow::Result<()> {
+    let _ = args.timeout; // Nothing runs here that could be waited for.
+    super::linux_only("down")
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) use linux::run;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::time::{Duration, Instant};
+
+    use anyhow::{Context as _, Result};
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::Args;
+    use crate::commands::client;
+    use crate::context::Context;
+    use crate::running::{self, Role, Running};
+
+    /// Between two looks at a process that should end.
+    const POLL: Duration = Duration::from_millis(50);
+    /// For the kernel to let go of what a killed process held.
+    const KILL_PATIENCE: Duration = Duration::from_secs(5);
+    /// For replicas that nobody drains any more.
+    const LEFTOVERS_DEADLINE: Duration = Duration::from_secs(20);
+
+    /// Stops everything in the data directory, and says what there was.
+    pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+        let mut stopped = false;
+        for role in [Role::Server, Role::Host] {
+            stopped |= stop(role, args.timeout, context)?;
+        }
+        let dir = context.host_dir();
+        let existed = dir.exists();
+        client(async {
+            let down = parallax_runtime::down(&dir, LEFTOVERS_DEADLINE).await;
+            down.context("something of the agents is left")
+        })?;
+        let data_dir = context.data_dir.display();
+        let words = match (stopped, existed) {
+            (true, _) => format!("Nothing runs in {data_dir} any more."),
+            (false, true) => format!(
+                "No server ran in {data_dir}; replicas that an earlier one had left are stopped."
+            ),
+            (false, false) => format!("Nothing ran in {data_dir}."),
+        };
+        context.output.line(words)
+    }
+
+    /// Whether there was one.
+    fn stop(role: Role, timeout: Duration, context: &Context) -> Result<bool> {
+        let word = role.as_str();
+        if !running::is_claimed(&context.data_dir, role)? {
+            return Ok(false);
+        }
+        let running = running::find(&context.data_dir, role)
+            .with_context(|| format!("a {word} is only just starting; try again in a moment"))?;
+        let progress = context.output.progress();
+        progress.step(format_args!(
+            "stopping the {word} at {} (process {})",
+            running.url, running.pid
+        ));
+        signal(&running, Signal::INT)?;
+        if !ends(role, timeout, context)? {
+            progress.line(format_args!(
+                "the {word} did not end within {} s; killing it",
+                timeout.as_secs()
+            ));
+            signal(&running, Signal::KILL)?;
+            let ended = ends(role, KILL_PATIENCE, context)?;
+            anyhow::ensure!(ended, "the {word} (process {}) does not end", running.pid);
+        }
+        progress.line(format_args!("stopped the {word} at {}", running.url));
+        Ok(true)
+    }
+
+    /// The claim was held a moment ago, so the process is the one that the file names.
+    fn signal(running: &Running, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(running.pid).ok().and_then(Pid::from_raw); // None: not a process.
+        let pid = pid.with_context(|| format!("{} is no process", running.pid))?;
+        match kill_process(pid, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("signalling process {}", running.pid)),
+        }
+    }
+
+    fn ends(role: Role, timeout: Duration, context: &Context) -> Result<bool> {
+        let until = Instant::now() + timeout;
+        while running::is_claimed(&context.data_dir, role)? {
+            if Instant::now() > until {
+                return Ok(false);
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(true)
+    }
+}

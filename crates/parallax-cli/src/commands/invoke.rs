@@ -1,0 +1,131 @@
+//! `parallax invoke NAME CAPABILITY [INPUT]`: calls an agent.
+
+use std::fs;
+use std::io::{self, Read};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use parallax_api::tasks::{InvokeRequest, InvokeResponse, TaskView};
+use parallax_core::task::MAX_INLINE_BYTES;
+use reqwest::header::ACCEPT;
+use reqwest::{Method, RequestBuilder};
+use serde_json::value::RawValue;
+
+use super::{answer, duration, tasks};
+use crate::client::Api;
+use crate::context::Context;
+use crate::exit::{Ended, Exit};
+
+/// A server gives an attached call a minute when nothing else is said.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
+/// Beyond the deadline, for the server's own word that it has passed.
+const PATIENCE_MARGIN: Duration = Duration::from_secs(15);
+
+/// The command line.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The agent's name or id
+    name: String,
+    /// What it should do
+    capability: String,
+    /// The input: JSON, @FILE, or - for standard input [default: null]
+    #[arg(allow_hyphen_values = true)]
+    input: Option<String>,
+    /// Return at once with a durable task, which survives this command and the server
+    #[arg(long = "async")]
+    detached: bool,
+    /// Makes the call a durable task; the same key again does nothing twice
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Give up after this long, such as 30s
+    #[arg(long, value_parser = duration::parse, value_name = "SPAN")]
+    deadline: Option<Duration>,
+}
+
+/// Calls an agent and prints its answer.
+pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
+    let api = context.api()?;
+    let request = InvokeRequest {
+        capability: args.capability.clone(),
+        input: args.input.as_deref().map(input).transpose()?,
+        deadline_ms: args.deadline.map(duration::millis),
+        context_id: None,
+    };
+    let path = ["agents", args.name.as_str(), "invoke"];
+    let call = api.request(Method::POST, &path).json(&request);
+    if args.detached || args.idempotency_key.is_some() {
+        return durable(call, &args, &api, context).await;
+    }
+    let patience = args.deadline.unwrap_or(DEFAULT_PATIENCE) + PATIENCE_MARGIN;
+    let response: InvokeResponse = api.json(call.timeout(patience)).await?;
+    answer::print(&response, &api, &context.output).await
+}
+
+async fn durable(call: RequestBuilder, args: &Args, api: &Api, context: &Context) -> Result<()> {
+    let mut call = call.header("Prefer", "respond-async");
+    if let Some(key) = &args.idempotency_key {
+        call = call.header("Idempotency-Key", key);
+    }
+    let task: TaskView = api.json(call.header(ACCEPT, "application/json")).await?;
+    if !args.detached {
+        return tasks::wait(task, api, context).await;
+    }
+    let output = &context.output;
+    if output.json {
+        return output.object(&task);
+    }
+    output.line(task.id)?;
+    output.note(format_args!(
+        "Follow it with `parallax tasks watch {}`",
+        task.id
+    ));
+    Ok(())
+}
+
+/// The input as it was given, byte for byte.
+fn input(text: &str) -> Result<Box<RawValue>> {
+    let (json, from) = match text.strip_prefix('@') {
+        Some(path) => {
+            let read = fs::read_to_string(path);
+            (
+                read.with_context(|| format!("reading the input {path}"))?,
+                path,
+            )
+        }
+        None if text == "-" => {
+            let mut json = String::new();
+            let read = io::stdin().lock().read_to_string(&mut json);
+            read.context("reading the input from standard input")?;
+            (json, "standard input")
+        }
+        None => (text.to_owned(), "the input"),
+    };
+    if json.len() > MAX_INLINE_BYTES {
+        let message = format!("{from} has more than {MAX_INLINE_BYTES} bytes");
+        return Err(Ended::new(Exit::Usage, message).into());
+    }
+    RawValue::from_string(json).map_err(|error| {
+        let message =
+            format!("{from} is not JSON: {error}. A text needs quotes of its own: '\"hello\"'");
+        Ended::new(Exit::Usage, message).into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit;
+
+    #[test]
+    fn an_input_is_sent_as_it_was_written() {
+        let text = r#"{"n": 1.0, "big": 123456789012345678901234567890}"#;
+        assert_eq!(input(text).expect("JSON").get(), text);
+    }
+
+    #[test]
+    fn what_is_no_json_is_a_mistake_of_usage() {
+        let error = input("hello").expect_err("it has no quotes");
+        assert_eq!(exit::of(&error), Exit::Usage);
+        assert!(error.to_string().contains("needs quotes"), "{error}");
+    }
+}

@@ -1,0 +1,200 @@
+//! `parallax logs NAME`: what replicas and builds write.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use parallax_api::logs::{LogEntry, LogLine};
+use parallax_core::time::Timestamp;
+use tokio::time::sleep;
+
+use super::duration;
+use crate::client::{Api, Stream, of_problem};
+use crate::context::Context;
+use crate::exit::{self, Ended, Exit};
+use crate::format;
+use crate::output::{Output, Tone, chain};
+
+/// Before a stream that ended is opened again: new replicas take longer to start.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How often a broken stream is opened again in a row: half a minute covers a server's restart.
+const MAX_FAILURES: u32 = 30;
+/// How much of a replica's id tells it from its neighbours.
+const SHORT_ID: usize = 6;
+
+/// The command line.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The agent's name or id
+    name: String,
+    /// Go on with what is written from now on, until Ctrl-C
+    #[arg(long, short)]
+    follow: bool,
+    /// Only the last lines of each replica
+    #[arg(long, short = 'n', value_name = "LINES")]
+    tail: Option<u32>,
+    /// Only this replica (its id)
+    #[arg(long, value_name = "ID", conflicts_with = "build")]
+    replica: Option<String>,
+    /// Only replicas of this revision (its number)
+    #[arg(long, value_name = "NUMBER", conflicts_with = "build")]
+    revision: Option<u64>,
+    /// Only what is younger than this, such as 10m
+    #[arg(long, value_parser = duration::parse, value_name = "SPAN")]
+    since: Option<Duration>,
+    /// The log of the newest build
+    #[arg(long)]
+    build: bool,
+    /// Begin each line with its time
+    #[arg(long, short)]
+    timestamps: bool,
+}
+
+/// Shows logs.
+pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
+    let api = context.api()?;
+    let mut printer = Printer::new(&args, &context.output);
+    let mut cursor: Option<String> = None;
+    let mut failures = 0;
+    loop {
+        let read = async {
+            let mut stream = open(&api, &args, cursor.as_deref()).await?;
+            failures = 0;
+            print(&mut stream, &mut printer, &mut cursor).await
+        };
+        match read.await {
+            Ok(()) if !args.follow => return printer.finish(),
+            // Every replica has ended; the next ones will write, too.
+            Ok(()) => {}
+            Err(error) if args.follow && may_come_back(&error) && failures < MAX_FAILURES => {
+                if failures == 0 {
+                    context
+                        .output
+                        .warn(format_args!("{}; trying again", chain(&error)));
+                }
+                failures += 1;
+            }
+            Err(error) => return Err(error),
+        }
+        sleep(AGAIN_AFTER).await;
+    }
+}
+
+async fn open(api: &Api, args: &Args, cursor: Option<&str>) -> Result<Stream> {
+    let mut query = Vec::new();
+    if args.follow {
+        query.push(("follow", "true".to_owned()));
+    }
+    if args.build {
+        query.push(("build", "true".to_owned()));
+    }
+    query.extend(args.tail.map(|lines| ("tail", lines.to_string())));
+    query.extend(args.replica.clone().map(|id| ("replica", id)));
+    query.extend(args.revision.map(|number| ("revision", number.to_string())));
+    api.stream(&["agents", &args.name, "logs"], &query, cursor)
+        .await
+}
+
+async fn print(
+    stream: &mut Stream,
+    printer: &mut Printer<'_>,
+    cursor: &mut Option<String>,
+) -> Result<()> {
+    while let Some(message) = stream.next().await? {
+        printer.entry(&message.read()?)?;
+        if message.id.is_some() {
+            *cursor = message.id;
+        }
+    }
+    Ok(())
+}
+
+fn may_come_back(error: &anyhow::Error) -> bool {
+    matches!(exit::of(error), Exit::Unavailable | Exit::Deadline)
+}
+
+/// Writes entries in the form that was asked for.
+struct Printer<'a> {
+    output: &'a Output,
+    timestamps: bool,
+    /// Older lines are left out.
+    since: Option<Timestamp>,
+    /// The source of the last record, while its line goes on.
+    open_line: Option<String>,
+    unavailable: Vec<String>,
+}
+
+impl<'a> Printer<'a> {
+    fn new(args: &Args, output: &'a Output) -> Self {
+        let since = args.since.map(|span| {
+            let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+            Timestamp::from_unix_micros(format::now().0.unix_micros().saturating_sub(micros))
+        });
+        Self {
+            output,
+            timestamps: args.timestamps,
+            since,
+            open_line: None,
+            unavailable: Vec::new(),
+        }
+    }
+
+    fn entry(&mut self, entry: &LogEntry) -> Result<()> {
+        match entry {
+            LogEntry::Line(line) if self.since.is_some_and(|since| line.time.0 < since) => Ok(()),
+            LogEntry::Problem { problem } => Err(of_problem(problem).into()),
+            _ if self.output.json => self.output.object(entry),
+            LogEntry::Line(line) => self.line(line),
+            LogEntry::Unavailable { source, message } => {
+                self.output.warn(format_args!("{source}: {message}"));
+                self.unavailable.push(source.clone());
+                Ok(())
+            }
+        }
+    }
+
+    fn line(&mut self, line: &LogLine) -> Result<()> {
+        let goes_on = self.open_line.as_ref() == Some(&line.source);
+        let mut text = String::new();
+        if self.open_line.is_some() && !goes_on {
+            text.push('\n');
+        }
+        if line.gap_before {
+            text.push_str("… earlier lines were rotated away\n");
+        }
+        if !goes_on {
+            text.push_str(&self.prefix(line));
+        }
+        match line.stream.as_str() {
+            "system" => text.push_str(&self.output.tinted(Tone::Quiet, &line.line)),
+            _ => text.push_str(&line.line),
+        }
+        self.open_line = line.partial.then(|| line.source.clone());
+        if !line.partial {
+            text.push('\n');
+        }
+        self.output.raw(text.as_bytes())
+    }
+
+    fn prefix(&self, line: &LogLine) -> String {
+        let from = line.source.len().saturating_sub(SHORT_ID);
+        let mut prefix = line.source.get(from..).unwrap_or(&line.source).to_owned();
+        if self.timestamps {
+            prefix = format!("{} {prefix}", line.time);
+        }
+        format!(
+            "{} ",
+            self.output.tinted(Tone::Quiet, format_args!("{prefix} |"))
+        )
+    }
+
+    fn finish(&self) -> Result<()> {
+        if self.unavailable.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "the lines of {} are out of reach now; they are not lost",
+            self.unavailable.join(", ")
+        );
+        Err(Ended::new(Exit::Unavailable, message).into())
+    }
+}

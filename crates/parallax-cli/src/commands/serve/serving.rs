@@ -1,0 +1,156 @@
+//! The server's life, from its claim on the data directory to the last replica.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use parallax_runtime::{CredentialSource, Host, Stop};
+use parallax_server::{Config, Plaintext, Server, Tls};
+
+use super::signals::{Ending, Signals};
+use super::{Args, logging};
+use crate::commands::host::start;
+use crate::context::Context;
+use crate::exit::{Ended, Exit};
+use crate::format;
+use crate::output::Output;
+use crate::running::{Claim, Role, Running};
+
+/// Replicas get their own grace, of 15 seconds unless they say otherwise, and this is its limit.
+const REPLICAS_DEADLINE: Duration = Duration::from_secs(40);
+/// For requests in hand, after the replicas have ended.
+const REQUESTS_DEADLINE: Duration = Duration::from_secs(10);
+/// The name of the host that comes with the server.
+const LOCAL_HOST: &str = "local";
+
+/// Serves until a signal ends it.
+pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
+    logging::init(&args.logging, &context.output)?;
+    let claim = Claim::take(&context.data_dir, Role::Server)?;
+    super::super::server(serve(args, context, claim))
+}
+
+async fn serve(args: Args, context: &Context, claim: Claim) -> Result<()> {
+    let mut signals = Signals::catch()?;
+    let server = Server::start(config(&args, &context.data_dir)).await?;
+    let running = Running {
+        url: server.url.clone(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: format::now(),
+    };
+    claim.announce(&running)?;
+    welcome(&server, context)?;
+    let mut life = Life { server, host: None };
+    if !args.no_local_host {
+        match local_host(&life.server, &args, context).await {
+            Ok(host) => life.host = Some(host),
+            Err(error) => {
+                life.end(Ending::LeaveReplicas).await?;
+                return Err(error.context("the host for agents on this machine cannot start"));
+            }
+        }
+    }
+    let (ending, failure) = tokio::select! {
+        ending = signals.next() => (ending, None),
+        why = life.server.failed() => (Ending::LeaveReplicas, Some(why)),
+    };
+    say(ending, &context.output);
+    let Some(ended) = signals.unless_interrupted(life.end(ending)).await else {
+        let message = "interrupted again while stopping; `parallax down` stops what is left";
+        return Err(Ended::new(Exit::Failed, message).into());
+    };
+    ended?;
+    match failure {
+        Some(why) => anyhow::bail!("the server had to stop: {why}"),
+        None => Ok(()),
+    }
+}
+
+fn config(args: &Args, data_dir: &Path) -> Config {
+    let tls = args.tls_cert.clone().zip(args.tls_key.clone());
+    Config {
+        listen: args.listen,
+        database: args.database.clone(),
+        tls: tls.map(|(cert, key)| Tls { cert, key }),
+        plaintext: match (args.insecure_plaintext, args.behind_proxy) {
+            (true, _) => Plaintext::Insecure,
+            (false, true) => Plaintext::BehindProxy,
+            (false, false) => Plaintext::LoopbackOnly,
+        },
+        ..Config::new(data_dir)
+    }
+}
+
+/// What a person needs to go on. The administration key is shown this once.
+fn welcome(server: &Server, context: &Context) -> Result<()> {
+    let output = &context.output;
+    let dir = context.data_dir.display();
+    output.line(format_args!("Parallax is up at {}", server.url))?;
+    output.line(format_args!("Data: {dir}"))?;
+    if let Some(key) = &server.new_admin_key {
+        output.line(format_args!("Admin key, shown this once: {}", key.reveal()))?;
+        output.line(format_args!(
+            "It is kept in {dir}/admin.key, where commands on this machine find it."
+        ))?;
+    }
+    Ok(())
+}
+
+async fn local_host(server: &Server, args: &Args, context: &Context) -> Result<Host> {
+    let keep_at = context.data_dir.join(start::CREDENTIAL_FILE);
+    let credential = if fs::exists(&keep_at).context("looking for the host's credential")? {
+        CredentialSource::File(keep_at)
+    } else {
+        let token = server.local_join_token().await?;
+        CredentialSource::Join {
+            token: token.reveal().to_owned(),
+            keep_at,
+        }
+    };
+    let name = LOCAL_HOST.parse().expect("it is a DNS label");
+    let url = server.local_url.clone();
+    let config = start::config(url, name, credential, &args.local, context)?;
+    Ok(Host::start(config).await?)
+}
+
+/// What must be ended in order.
+struct Life {
+    server: Server,
+    host: Option<Host>,
+}
+
+impl Life {
+    /// The host first: its replicas finish their tasks while the server still takes the answers.
+    async fn end(self, ending: Ending) -> Result<()> {
+        let stopped = match self.host {
+            Some(host) => host.stop(stop(ending)).await,
+            None => Ok(()),
+        };
+        self.server.shutdown(REQUESTS_DEADLINE).await;
+        stopped.context("not every replica has ended")
+    }
+}
+
+/// What the host is to do with its replicas.
+pub(crate) fn stop(ending: Ending) -> Stop {
+    match ending {
+        Ending::StopAll => Stop::StopAll {
+            deadline: REPLICAS_DEADLINE,
+        },
+        Ending::LeaveReplicas => Stop::LeaveReplicas,
+    }
+}
+
+/// Tells the person at the terminal what happens now.
+pub(crate) fn say(ending: Ending, output: &Output) {
+    match ending {
+        Ending::StopAll => {
+            output.note("Stopping: replicas finish their tasks. Ctrl-C again stops waiting.");
+        }
+        Ending::LeaveReplicas => {
+            output.note("Stopping; replicas go on and are taken over at the next start.");
+        }
+    }
+}

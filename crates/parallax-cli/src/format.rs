@@ -1,0 +1,139 @@
+//! Figures and JSON as people read them.
+
+use std::time::Duration;
+
+use parallax_api::Time;
+
+/// Something in bytes: `12 B`, `3.4 MiB`.
+#[must_use]
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let (mut scaled, mut unit) = (count * 10 / 1024, 0);
+    while scaled >= 10_240 && unit + 1 < UNITS.len() {
+        scaled /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", scaled / 10, scaled % 10, UNITS[unit])
+}
+
+/// A span in its two largest units: `3s`, `4m10s`, `2d3h`.
+#[must_use]
+pub(crate) fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let pair = |large: u64, small: u64, units: (char, char)| match small {
+        0 => format!("{large}{}", units.0),
+        _ => format!("{large}{}{small}{}", units.0, units.1),
+    };
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => pair(seconds / 60, seconds % 60, ('m', 's')),
+        3600..86_400 => pair(seconds / 3600, seconds % 3600 / 60, ('h', 'm')),
+        _ => pair(seconds / 86_400, seconds % 86_400 / 3600, ('d', 'h')),
+    }
+}
+
+/// How long ago `time` was.
+#[must_use]
+pub(crate) fn age(time: Time) -> String {
+    span(now().0.since(time.0))
+}
+
+/// The present, by this machine's clock.
+#[must_use]
+pub(crate) fn now() -> Time {
+    let micros = jiff::Timestamp::now().as_microsecond();
+    parallax_core::time::Timestamp::from_unix_micros(micros).into()
+}
+
+/// CPU in thousandths of a core, as `0.250`.
+#[must_use]
+pub(crate) fn cores(millis: u64) -> String {
+    format!("{}.{:03}", millis / 1000, millis % 1000)
+}
+
+/// Parts per million, as `0.8731`.
+#[must_use]
+pub(crate) fn ppm(ppm: u32) -> String {
+    format!("{}.{:04}", ppm / 1_000_000, ppm % 1_000_000 / 100)
+}
+
+/// JSON with one field a line. Works on the text, so that every number keeps its digits and every
+/// object its order.
+#[must_use]
+pub(crate) fn indented(json: &str) -> String {
+    let mut text = String::with_capacity(json.len() * 2);
+    let mut depth = 0;
+    let mut letters = json.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => {
+                text.push('"');
+                while let Some(inner) = letters.next() {
+                    text.push(inner);
+                    match inner {
+                        '\\' => text.extend(letters.next()),
+                        '"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            '{' | '[' => {
+                text.push(letter);
+                while letters.peek().is_some_and(|next| next.is_whitespace()) {
+                    letters.next();
+                }
+                if let Some(close) = letters.next_if(|next| matches!(next, '}' | ']')) {
+                    text.push(close);
+                } else {
+                    depth += 1;
+                    break_line(&mut text, depth);
+                }
+            }
+            '}' | ']' => {
+                depth -= 1;
+                break_line(&mut text, depth);
+                text.push(letter);
+            }
+            ',' => {
+                text.push(',');
+                break_line(&mut text, depth);
+            }
+            ':' => text.push_str(": "),
+            letter if letter.is_whitespace() => {}
+            letter => text.push(letter),
+        }
+    }
+    text
+}
+
+fn break_line(text: &mut String, depth: usize) {
+    text.push('\n');
+    text.extend(std::iter::repeat_n("  ", depth));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_spans_are_short() {
+        assert_eq!(bytes(12), "12 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(5 << 30), "5.0 GiB");
+        assert_eq!(span(Duration::from_secs(59)), "59s");
+        assert_eq!(span(Duration::from_secs(250)), "4m10s");
+        assert_eq!(span(Duration::from_secs(2 * 86_400 + 3 * 3600)), "2d3h");
+        assert_eq!(ppm(873_100), "0.8731");
+        assert_eq!(cores(250), "0.250");
+    }
+
+    #[test]
+    fn indenting_changes_no_value() {
+        let json = r#"{"b":12345678901234567890.10,"a":[1, {"q":"x\",{"}],"e":{ },"l":[]}"#;
+        let expected = "{\n  \"b\": 12345678901234567890.10,\n  \"a\": [\n    1,\n    {\n      \"q\": \"x\\\",{\"\n    }\n  ],\n  \"e\": {},\n  \"l\": []\n}";
+        assert_eq!(indented(json), expected);
+    }
+}

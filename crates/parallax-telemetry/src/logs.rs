@@ -1,0 +1,91 @@
+//! Structured logs on standard error.
+
+use std::io;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, for programs.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    pub format: Format,
+    /// A level (`info`), or directives such as `info,parallax_server=debug`.
+    pub level: String,
+    /// Whether text lines may be coloured.
+    pub color: bool,
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    #[error(
+        "`{level}` is no log level; write error, warn, info, debug or trace, or directives such as info,parallax_server=debug"
+    )]
+    Level {
+        level: String,
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
+    #[error("logging was set up twice in this process")]
+    Twice(#[source] tracing_subscriber::util::TryInitError),
+}
+
+/// Sets up logging for this process.
+///
+/// # Errors
+/// See [`InitError`].
+pub fn init(config: &Config) -> Result<(), InitError> {
+    let filter = EnvFilter::builder()
+        .parse(&config.level)
+        .map_err(|source| InitError::Level {
+            level: config.level.clone(),
+            source,
+        })?;
+    tracing_subscriber::registry()
+        .with(lines(config).with_filter(filter))
+        .try_init()
+        .map_err(InitError::Twice)
+}
+
+fn lines(config: &Config) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(config.color);
+    match config.format {
+        Format::Text => layer.boxed(),
+        Format::Json => layer.json().flatten_event(true).boxed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_that_does_not_exist_is_refused_with_those_that_do() {
+        let config = Config {
+            level: "info,parallax=loud".to_owned(),
+            ..Config::default()
+        };
+        let error = init(&config).expect_err("`loud` is no level");
+        assert!(matches!(&error, InitError::Level { level, .. } if level == "info,parallax=loud"));
+        assert!(
+            error
+                .to_string()
+                .contains("error, warn, info, debug or trace")
+        );
+    }
+}
