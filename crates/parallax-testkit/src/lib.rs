@@ -4,3 +4,4 @@ pub mod conformance;
 pub mod postgres;
 pub mod scripted_agent;
 pub mod skip;
+pub mod world;
