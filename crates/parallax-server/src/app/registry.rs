@@ -39,6 +39,12 @@ impl RegistryWatch {
     }
 }
 
+/// Where a page of the registry ends.
+#[must_use]
+pub fn cursor(view: &InstanceView) -> String {
+    format!("{}/{}", view.agent_name, view.peer.uuid)
+}
+
 impl App {
     /// Every instance of the tenant, or those that offer a capability, by agent name.
     ///

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::app::App;
-use crate::app::registry::RegistryNews;
+use crate::app::registry::{RegistryNews, cursor};
 use crate::clock::Clock;
 use crate::dispatch::InstanceView;
 
@@ -132,11 +132,6 @@ impl v1::registry_service_server::RegistryService for RegistryGateway {
         });
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
-}
-
-/// Where a page of the registry ends.
-pub(crate) fn cursor(view: &InstanceView) -> String {
-    format!("{}/{}", view.agent_name, view.peer.uuid)
 }
 
 /// What the registry shows of an instance.
