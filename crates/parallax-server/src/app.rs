@@ -5,6 +5,8 @@ pub mod blobs;
 pub mod deploy;
 pub mod durable;
 pub mod events;
+mod feed;
+pub mod forecast;
 pub mod hosts;
 pub mod invoke;
 pub mod keys;

@@ -3,11 +3,11 @@
 //! ```text
 //! request ─▶ observe ─▶ origin ─▶ authenticate ─▶ handler (one file per resource) ─▶ app
 //!            request id,                          └▶ gRPC services
-//!            log, metrics
+//!            problem body, log, metrics
 //! ```
 //!
 //! The layers lie around the whole port, gRPC included. The OpenAPI document is generated from the
-//! handlers; `openapi/parallax-v1.json` is its committed copy.
+//! handlers; `openapi/parallax.json` is its committed copy.
 
 mod agents;
 mod authenticate;
@@ -29,17 +29,17 @@ mod problem;
 mod query;
 pub mod reference;
 mod registry;
+mod status;
 mod stream;
 mod tasks;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use parallax_core::error::{Code, Error};
-use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -47,25 +47,11 @@ use crate::app::App;
 use gate::Gate;
 use problem::Failure;
 
-/// JSON bodies: room for the largest inline value and its envelope.
-const MAX_BODY_BYTES: usize = 1024 * 1024;
-
-#[derive(utoipa::OpenApi)]
-#[openapi(
-    info(
-        title = "Parallax",
-        description = "Hosts and orchestrates AI agents. Every request needs `Authorization: Bearer` with an API key, unless it says otherwise. Errors are `application/problem+json` (RFC 9457).",
-    ),
-    components(schemas(parallax_api::Problem))
-)]
-struct Document;
-
 /// HTTP and gRPC behind one authentication layer.
 pub fn serve(app: &Arc<App>, grpc: Router) -> Router {
     let gate = Gate::new(app);
     let (http, _) = routes().with_state(gate.clone()).split_for_parts();
-    http.layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .merge(grpc.reset_fallback())
+    http.merge(grpc.reset_fallback())
         .fallback(unmatched)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(gate.clone(), authenticate::authenticate))
@@ -73,16 +59,23 @@ pub fn serve(app: &Arc<App>, grpc: Router) -> Router {
         .layer(from_fn_with_state(gate, observe::observe))
 }
 
-/// The OpenAPI 3.1 document of every route.
+/// The HTTP routes alone, and what they are.
+pub fn router(app: &Arc<App>) -> (Router, OpenApi) {
+    (serve(app, Router::new()), openapi())
+}
+
+/// The OpenAPI 3.1 document, generated from the handlers.
 #[must_use]
 pub fn openapi() -> OpenApi {
-    routes().into_openapi()
+    let (_, api) = routes().split_for_parts();
+    reference::complete(api)
 }
 
 fn routes() -> OpenApiRouter<Gate> {
-    OpenApiRouter::with_openapi(Document::openapi())
+    OpenApiRouter::new()
         .merge(agents::routes())
         .merge(deploy::routes())
+        .merge(status::routes())
         .merge(invoke::routes())
         .merge(tasks::routes())
         .merge(logs::routes())
@@ -112,3 +105,6 @@ async fn wrong_method(request: Request) -> Response {
     );
     Failure::from(Error::invalid(message)).into_response()
 }
+
+#[cfg(test)]
+mod tests;

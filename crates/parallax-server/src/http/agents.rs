@@ -1,317 +1,311 @@
 //! `/api/agents`: reading and changing hosted agents.
 
+#![expect(
+    unused_qualifications,
+    reason = "utoipa's derive qualifies what it need not"
+)]
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
 use parallax_api::Page;
-use parallax_api::agents as api;
+use parallax_api::agents::{
+    AgentView, Condition, ReplicaCounts, RevisionRef, RevisionView, ScaleRequest, Status,
+};
 use parallax_core::agent::{Agent, Revision};
-use parallax_core::build::Build;
 use parallax_core::error::{Code, Error};
-use parallax_core::replica::{ReplicaPhase, Want};
-use parallax_core::status::{Phase, Status};
+use parallax_core::key::{Principal, Scope};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::authenticate::Caller;
-use super::body::{Body, Query};
+use super::body::Json;
 use super::gate::Gate;
-use super::idempotency;
+use super::idempotency::{Idempotency, Keep, Reply};
 use super::problem::Failure;
-use super::query::{Paging, page};
-use crate::app::agents::{AgentDetail, ReplicaDetail};
+use super::query::{self, Id, Params};
 
-/// How long running tasks have when an agent is deleted, unless `?drain=` says otherwise.
+/// How long a deletion waits for running tasks when the caller does not say.
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
-/// The longest drain.
-const MAX_DRAIN_S: u64 = 3600;
+/// Longest drain: an hour, after which somebody should have looked.
+const MAX_DRAIN_MS: u64 = 3_600_000;
 
-pub(super) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<Gate> {
     OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(get, delete))
-        .routes(routes!(status))
-        .routes(routes!(scale))
-        .routes(routes!(revisions))
-        .routes(routes!(metrics))
-        .routes(routes!(redeploy))
-        .routes(routes!(rollback))
-        .routes(routes!(suspend))
-        .routes(routes!(resume))
+        .routes(routes!(list_agents))
+        .routes(routes!(get_agent, delete_agent))
+        .routes(routes!(scale_agent))
+        .routes(routes!(redeploy_agent))
+        .routes(routes!(rollback_agent))
+        .routes(routes!(suspend_agent))
+        .routes(routes!(resume_agent))
+        .routes(routes!(list_revisions))
 }
 
-#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ListQuery {
-    /// At most 500; 100 when absent.
+struct AgentsQuery {
+    /// Most items: 1 to 500, 100 when absent.
     limit: Option<u32>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
-    /// Only agents in this phase.
+    /// Only agents in this phase, such as `Ready`.
     phase: Option<String>,
 }
 
-/// Agents by name.
-#[utoipa::path(get, path = "/api/agents", params(ListQuery), responses((status = 200, body = Page<api::AgentView>)), tag = "agents")]
-async fn list(
+/// Hosted agents by name.
+#[utoipa::path(get, path = "/api/agents", tag = "agents", params(AgentsQuery),
+    responses((status = 200, body = Page<AgentView>)))]
+async fn list_agents(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<Page<api::AgentView>>, Failure> {
-    let phase: Option<Phase> = match &query.phase {
-        Some(text) => Some(
-            text.parse()
-                .map_err(|e| Error::invalid(format!("`phase`: {e}")))?,
-        ),
-        None => None,
-    };
-    let paging = Paging {
-        limit: query.limit,
-        cursor: query.cursor,
-    };
-    let listed = gate
-        .app
-        .list_agents(&principal, phase, &paging.page()?)
-        .await?;
-    Ok(Json(page(
+    Params(params): Params<AgentsQuery>,
+) -> Result<axum::Json<Page<AgentView>>, Failure> {
+    let phase = params.phase.map(|text| text.parse()).transpose();
+    let phase = phase.map_err(|e| Error::invalid(format!("`phase`: {e}")))?;
+    let page = query::page(params.limit, params.cursor.as_deref())?;
+    let listed = gate.app.list_agents(&principal, phase, &page).await?;
+    Ok(query::listed(
         listed,
         |agent| agent.name.to_string(),
-        |agent| agent_view(&agent, None),
-    )))
+        |agent| view(&agent, None),
+    ))
 }
 
-/// One agent, by id or name.
-#[utoipa::path(get, path = "/api/agents/{id}", params(("id" = String, Path, description = "Id or name")), responses((status = 200, body = api::AgentView)), tag = "agents")]
-async fn get(
+/// One agent.
+#[utoipa::path(get, path = "/api/agents/{id}", tag = "agents",
+    params(("id" = String, Path, description = "The agent's id or name")),
+    responses((status = 200, body = AgentView)))]
+async fn get_agent(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Path(id): Path<String>,
-) -> Result<Json<api::AgentView>, Failure> {
-    let detail = gate.app.agent(&principal, &id).await?;
-    Ok(Json(agent_view(&detail.agent, detail.revision.as_ref())))
+    id: Id,
+) -> Result<axum::Json<AgentView>, Failure> {
+    let detail = gate.app.agent(&principal, &id.0).await?;
+    Ok(axum::Json(view(&detail.agent, detail.revision.as_ref())))
 }
 
-/// How an agent is, with its replicas and builds.
-#[utoipa::path(get, path = "/api/agents/{id}/status", params(("id" = String, Path, description = "Id or name")), responses((status = 200, body = api::StatusView)), tag = "agents")]
-async fn status(
-    State(gate): State<Gate>,
-    Caller(principal): Caller,
-    Path(id): Path<String>,
-) -> Result<Json<api::StatusView>, Failure> {
-    Ok(Json(status_view(gate.app.agent(&principal, &id).await?)))
-}
-
-/// Sets how many replicas are wanted.
-#[utoipa::path(put, path = "/api/agents/{id}/scale", params(("id" = String, Path, description = "Id or name")), request_body = api::ScaleRequest, responses((status = 200, body = api::AgentView)), tag = "agents")]
-async fn scale(
-    State(gate): State<Gate>,
-    Caller(principal): Caller,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Body(body): Body<api::ScaleRequest>,
-) -> Result<Response, Failure> {
-    if body.min.is_some() || body.max.is_some() || body.target.is_some() {
-        let message = "scaling between bounds comes with a later release; send `replicas`";
-        return Err(Error::new(Code::NotImplemented, message).into());
-    }
-    let wanted = body
-        .replicas
-        .ok_or_else(|| Error::invalid("`replicas` is missing"))?;
-    let route = format!("PUT /api/agents/{id}/scale {wanted}");
-    idempotency::once(&gate, &principal, &headers, &route, async {
-        let agent = gate.app.scale_agent(&principal, &id, wanted).await?;
-        Ok((StatusCode::OK, agent_view(&agent, None)))
-    })
-    .await
-}
-
-/// A new revision of the same source.
-#[utoipa::path(post, path = "/api/agents/{id}/redeploy", params(("id" = String, Path, description = "Id or name")), responses((status = 202, body = api::AgentView)), tag = "agents")]
-async fn redeploy(
-    State(gate): State<Gate>,
-    Caller(principal): Caller,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let route = format!("POST /api/agents/{id}/redeploy");
-    idempotency::once(&gate, &principal, &headers, &route, async {
-        let agent = gate.app.redeploy_agent(&principal, &id).await?;
-        Ok((StatusCode::ACCEPTED, agent_view(&agent, None)))
-    })
-    .await
-}
-
-#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct DeleteQuery {
-    /// Seconds that running tasks have to end; 30 when absent, at most 3600.
+    /// Milliseconds that running tasks have to end; 30 000 when absent, at most an hour.
     drain: Option<u64>,
 }
 
-/// Stops an agent and removes everything of it.
-#[utoipa::path(delete, path = "/api/agents/{id}", params(("id" = String, Path, description = "Id or name"), DeleteQuery), responses((status = 202, body = api::AgentView)), tag = "agents")]
-async fn delete(
+/// Begins a deletion: nothing new is sent, running tasks may end, then everything of it goes.
+#[utoipa::path(delete, path = "/api/agents/{id}", tag = "agents",
+    params(("id" = String, Path, description = "The agent's id or name"), DeleteQuery),
+    responses((status = 202, body = AgentView)))]
+async fn delete_agent(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Query(query): Query<DeleteQuery>,
+    id: Id,
+    Params(params): Params<DeleteQuery>,
+    once: Idempotency,
 ) -> Result<Response, Failure> {
-    let drain = query
-        .drain
-        .map_or(DEFAULT_DRAIN, |s| Duration::from_secs(s.min(MAX_DRAIN_S)));
-    let route = format!("DELETE /api/agents/{id}");
-    idempotency::once(&gate, &principal, &headers, &route, async {
-        let agent = gate.app.delete_agent(&principal, &id, drain).await?;
-        Ok((StatusCode::ACCEPTED, agent_view(&agent, None)))
-    })
-    .await
+    let drain = match params.drain {
+        Some(ms) if ms > MAX_DRAIN_MS => {
+            return Err(Error::invalid(format!("`drain` may be at most {MAX_DRAIN_MS} ms")).into());
+        }
+        Some(ms) => Duration::from_millis(ms),
+        None => DEFAULT_DRAIN,
+    };
+    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let work = async move {
+        let agent = app.delete_agent(&caller, &id.0, drain).await?;
+        Ok(Reply::json(StatusCode::ACCEPTED, &view(&agent, None)))
+    };
+    let request = drain.as_millis().to_be_bytes();
+    once.run(&gate, &principal, &[&request], Keep::Answer, work)
+        .await
 }
 
-/// Revisions, newest first.
-#[utoipa::path(get, path = "/api/agents/{id}/revisions", params(("id" = String, Path, description = "Id or name"), Paging), responses((status = 200, body = Page<api::RevisionView>)), tag = "agents")]
-async fn revisions(
+/// Sets how many replicas are wanted.
+#[utoipa::path(put, path = "/api/agents/{id}/scale", tag = "agents",
+    params(("id" = String, Path, description = "The agent's id or name")),
+    request_body = ScaleRequest, responses((status = 202, body = AgentView)))]
+async fn scale_agent(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Path(id): Path<String>,
-    Query(paging): Query<Paging>,
-) -> Result<Json<Page<api::RevisionView>>, Failure> {
-    let before = match &paging.cursor {
-        Some(cursor) => Some(
-            cursor
-                .parse()
-                .map_err(|_| Error::invalid("`cursor` is not one of this list"))?,
-        ),
-        None => None,
+    id: Id,
+    once: Idempotency,
+    body: Json<ScaleRequest>,
+) -> Result<Response, Failure> {
+    let ScaleRequest {
+        replicas,
+        min,
+        max,
+        target,
+    } = body.value;
+    let replicas = match (replicas, min.or(max).or(target)) {
+        (Some(replicas), None) => replicas,
+        (None, None) => return Err(Error::invalid("send `replicas`").into()),
+        (_, Some(_)) => {
+            require_agent(&gate, &principal, &id).await?;
+            return Err(not_yet(
+                "scaling between `min` and `max`; send `replicas` instead",
+            ));
+        }
     };
+    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let work = async move {
+        let agent = app.scale_agent(&caller, &id.0, replicas).await?;
+        Ok(Reply::json(StatusCode::ACCEPTED, &view(&agent, None)))
+    };
+    once.run(&gate, &principal, &[&body.bytes], Keep::Answer, work)
+        .await
+}
+
+/// Makes a new revision of the same source and settings; replicas are replaced one by one.
+#[utoipa::path(post, path = "/api/agents/{id}/redeploy", tag = "agents",
+    params(("id" = String, Path, description = "The agent's id or name")),
+    responses((status = 202, body = AgentView)))]
+async fn redeploy_agent(
+    State(gate): State<Gate>,
+    Caller(principal): Caller,
+    id: Id,
+    once: Idempotency,
+) -> Result<Response, Failure> {
+    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let work = async move {
+        let agent = app.redeploy_agent(&caller, &id.0).await?;
+        Ok(Reply::json(StatusCode::ACCEPTED, &view(&agent, None)))
+    };
+    once.run(&gate, &principal, &[], Keep::Answer, work).await
+}
+
+/// Goes back to an earlier revision. Not in this release.
+#[utoipa::path(post, path = "/api/agents/{id}/rollback", tag = "agents",
+    params(("id" = String, Path, description = "The agent's id or name")),
+    responses((status = 501, body = parallax_api::Problem,
+        content_type = "application/problem+json")))]
+async fn rollback_agent(
+    State(gate): State<Gate>,
+    Caller(principal): Caller,
+    id: Id,
+) -> Result<(), Failure> {
+    require_agent(&gate, &principal, &id).await?;
+    Err(not_yet("rolling back; deploy the earlier source instead"))
+}
+
+/// Stops every replica and keeps the agent. Not in this release.
+#[utoipa::path(post, path = "/api/agents/{id}/suspend", tag = "agents",
+    params(("id" = String, Path, description = "The agent's id or name")),
+    responses((status = 501, body = parallax_api::Problem,
+        content_type = "application/problem+json")))]
+async fn suspend_agent(
+    State(gate): State<Gate>,
+    Caller(principal): Caller,
+    id: Id,
+) -> Result<(), Failure> {
+    require_agent(&gate, &principal, &id).await?;
+    Err(not_yet("suspending; scale to 0 instead"))
+}
+
+/// Ends a suspension. Not in this release.
+#[utoipa::path(post, path = "/api/agents/{id}/resume", tag = "agents",
+    params(("id" = String, Path, description = "The agent's id or name")),
+    responses((status = 501, body = parallax_api::Problem,
+        content_type = "application/problem+json")))]
+async fn resume_agent(
+    State(gate): State<Gate>,
+    Caller(principal): Caller,
+    id: Id,
+) -> Result<(), Failure> {
+    require_agent(&gate, &principal, &id).await?;
+    Err(not_yet(
+        "resuming; deploy it without `suspended`, or scale it up",
+    ))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct RevisionsQuery {
+    /// Most items: 1 to 500, 100 when absent.
+    limit: Option<u32>,
+    /// `next_cursor` of the page before: a revision's number.
+    cursor: Option<u64>,
+}
+
+/// Revisions of an agent, newest first.
+#[utoipa::path(get, path = "/api/agents/{id}/revisions", tag = "agents",
+    params(("id" = String, Path, description = "The agent's id or name"), RevisionsQuery),
+    responses((status = 200, body = Page<RevisionView>)))]
+async fn list_revisions(
+    State(gate): State<Gate>,
+    Caller(principal): Caller,
+    id: Id,
+    Params(params): Params<RevisionsQuery>,
+) -> Result<axum::Json<Page<RevisionView>>, Failure> {
+    let limit = query::page(params.limit, None)?.limit;
     let listed = gate
         .app
-        .list_revisions(&principal, &id, before, paging.limit()?)
+        .list_revisions(&principal, &id.0, params.cursor, limit)
         .await?;
-    Ok(Json(page(
+    Ok(query::listed(
         listed,
         |revision| revision.number.to_string(),
         revision_view,
-    )))
+    ))
 }
 
-/// What was last measured.
-#[utoipa::path(get, path = "/api/agents/{id}/metrics", params(("id" = String, Path, description = "Id or name")), responses((status = 200, body = api::AgentMetrics)), tag = "agents")]
-async fn metrics(
-    State(gate): State<Gate>,
-    Caller(principal): Caller,
-    Path(id): Path<String>,
-) -> Result<Json<api::AgentMetrics>, Failure> {
-    let detail = gate.app.agent(&principal, &id).await?;
-    let replicas: Vec<api::ReplicaMetrics> = detail.replicas.iter().map(replica_metrics).collect();
-    let sum = |of: fn(&api::ReplicaMetrics) -> Option<u64>| {
-        replicas.iter().filter_map(of).reduce(u64::saturating_add)
-    };
-    Ok(Json(api::AgentMetrics {
-        id: detail.agent.id,
-        agent: detail.agent.name.to_string(),
-        requests: replicas.iter().map(|r| r.requests).sum(),
-        in_flight: replicas.iter().map(|r| r.in_flight).sum(),
-        restarts: replicas.iter().map(|r| u64::from(r.restarts)).sum(),
-        cpu_millis: sum(|r| r.cpu_millis),
-        memory_bytes: sum(|r| r.memory_bytes),
-        replicas,
-    }))
+/// What is not there yet is not there for the caller's own agents only: another tenant's answers
+/// 404 like everywhere.
+async fn require_agent(gate: &Gate, principal: &Principal, id: &Id) -> Result<(), Failure> {
+    gate.app.find_agent(principal, Scope::Deploy, &id.0).await?;
+    Ok(())
 }
 
-/// Back to an earlier revision: with the next release.
-#[utoipa::path(post, path = "/api/agents/{id}/rollback", params(("id" = String, Path, description = "Id or name")), responses((status = 501, body = parallax_api::Problem)), tag = "agents")]
-async fn rollback(
-    State(gate): State<Gate>,
-    Caller(principal): Caller,
-    Path(id): Path<String>,
-) -> Result<Response, Failure> {
-    later(&gate, &principal, &id, "rollback").await
+fn not_yet(what: &str) -> Failure {
+    let message = format!("this release does not do that yet: {what}");
+    Error::new(Code::NotImplemented, message).into()
 }
 
-/// Stops all replicas and keeps the agent: with the next release.
-#[utoipa::path(post, path = "/api/agents/{id}/suspend", params(("id" = String, Path, description = "Id or name")), responses((status = 501, body = parallax_api::Problem)), tag = "agents")]
-async fn suspend(
-    State(gate): State<Gate>,
-    Caller(principal): Caller,
-    Path(id): Path<String>,
-) -> Result<Response, Failure> {
-    later(&gate, &principal, &id, "suspend").await
-}
-
-/// Undoes suspend: with the next release.
-#[utoipa::path(post, path = "/api/agents/{id}/resume", params(("id" = String, Path, description = "Id or name")), responses((status = 501, body = parallax_api::Problem)), tag = "agents")]
-async fn resume(
-    State(gate): State<Gate>,
-    Caller(principal): Caller,
-    Path(id): Path<String>,
-) -> Result<Response, Failure> {
-    later(&gate, &principal, &id, "resume").await
-}
-
-/// Another tenant's agent answers 404 even where the verb does nothing yet.
-async fn later(
-    gate: &Gate,
-    principal: &parallax_core::key::Principal,
-    id: &str,
-    verb: &str,
-) -> Result<Response, Failure> {
-    gate.app.agent(principal, id).await?;
-    let message = format!("`{verb}` comes with the next release");
-    Ok(Failure::from(Error::new(Code::NotImplemented, message)).into_response())
-}
-
-pub(super) fn agent_view(agent: &Agent, revision: Option<&Revision>) -> api::AgentView {
-    let reference = agent.revision.map(|id| api::RevisionRef {
-        id,
-        number: revision.map(|r| r.number),
-        source_digest: revision.map(|r| r.source_digest.clone()),
-    });
-    api::AgentView {
+/// What the API shows of an agent.
+pub(crate) fn view(agent: &Agent, revision: Option<&Revision>) -> AgentView {
+    AgentView {
         id: agent.id,
         name: agent.name.to_string(),
         language: revision
             .and_then(|r| r.spec.language)
-            .map(|language| language.to_string()),
+            .map(|l| l.to_string()),
         managed_by: agent.managed_by.to_string(),
         generation: agent.generation,
         replicas: agent.replicas,
         suspended: agent.suspended,
-        revision: reference,
-        status: status_of(&agent.status),
+        revision: agent.revision.map(|id| RevisionRef {
+            id,
+            number: revision.map(|r| r.number),
+            source_digest: revision.map(|r| r.source_digest.clone()),
+        }),
+        status: status(agent),
         created_at: agent.created_at.into(),
         updated_at: agent.updated_at.into(),
     }
 }
 
-fn revision_view(revision: Revision) -> api::RevisionView {
-    api::RevisionView {
-        id: revision.id,
-        number: revision.number,
-        source_digest: revision.source_digest,
-        source_bytes: revision.source_bytes,
-        spec: revision.spec,
-        created_at: revision.created_at.into(),
-        created_by: revision.created_by,
-    }
-}
-
-fn status_of(status: &Status) -> api::Status {
-    let conditions = status.conditions.iter().map(|c| api::Condition {
+pub(crate) fn status(agent: &Agent) -> Status {
+    let status = &agent.status;
+    let conditions = status.conditions.iter().map(|c| Condition {
         kind: c.kind.clone(),
         holds: c.holds,
         message: c.message.clone(),
     });
-    api::Status {
+    Status {
         phase: status.phase,
         reason: status.reason,
         message: status.message.clone(),
         since: status.since.into(),
         observed_generation: status.observed_generation,
-        replicas: api::ReplicaCounts {
+        replicas: ReplicaCounts {
             desired: status.replicas.desired,
             ready: status.replicas.ready,
             updated: status.replicas.updated,
@@ -320,75 +314,14 @@ fn status_of(status: &Status) -> api::Status {
     }
 }
 
-fn status_view(detail: AgentDetail) -> api::StatusView {
-    api::StatusView {
-        id: detail.agent.id,
-        agent: detail.agent.name.to_string(),
-        generation: detail.agent.generation,
-        status: status_of(&detail.agent.status),
-        replica_details: detail.replicas.iter().map(replica_view).collect(),
-        builds: detail.builds.iter().map(build_view).collect(),
-    }
-}
-
-fn replica_view(detail: &ReplicaDetail) -> api::ReplicaView {
-    let (replica, seen) = (&detail.replica, &detail.replica.observed);
-    let ready = replica.want == Want::Run
-        && seen.phase == ReplicaPhase::Running
-        && detail.registered
-        && seen.probe_ok != Some(false);
-    api::ReplicaView {
-        id: replica.id,
-        revision: replica.revision_number,
-        host: replica.host,
-        want: replica.want.as_str().to_owned(),
-        phase: seen.phase,
-        ready,
-        registered: detail.registered,
-        host_connected: detail.host_connected,
-        reason: seen.reason,
-        message: seen.message.clone(),
-        incarnation: seen.incarnation,
-        restarts: seen.restarts,
-        exit: seen.exit.as_ref().map(|exit| api::ExitView {
-            code: exit.code,
-            signal: exit.signal,
-            out_of_memory: exit.out_of_memory,
-            ended_at: exit.ended_at.into(),
-            last_log_line: exit.last_log_line.clone(),
-        }),
-        isolation: seen.isolation.clone(),
-        pid: seen.pid,
-        cpu_millis: detail.usage.and_then(|u| u.cpu_millis),
-        memory_bytes: detail.usage.and_then(|u| u.memory_bytes),
-        requests: detail.requests,
-        in_flight: detail.in_flight,
-        started_at: seen.started_at.map(Into::into),
-    }
-}
-
-fn replica_metrics(detail: &ReplicaDetail) -> api::ReplicaMetrics {
-    api::ReplicaMetrics {
-        id: detail.replica.id,
-        requests: detail.requests,
-        in_flight: detail.in_flight,
-        restarts: detail.replica.observed.restarts,
-        cpu_millis: detail.usage.and_then(|u| u.cpu_millis),
-        memory_bytes: detail.usage.and_then(|u| u.memory_bytes),
-    }
-}
-
-fn build_view(build: &Build) -> api::BuildView {
-    api::BuildView {
-        id: build.id,
-        host: build.host,
-        source_digest: build.source_digest.clone(),
-        phase: build.phase,
-        reason: build.reason,
-        message: build.message.clone(),
-        cached: build.cached,
-        created_at: build.created_at.into(),
-        started_at: build.started_at.map(Into::into),
-        ended_at: build.ended_at.map(Into::into),
+fn revision_view(revision: Revision) -> RevisionView {
+    RevisionView {
+        id: revision.id,
+        number: revision.number,
+        source_digest: revision.source_digest,
+        source_bytes: revision.source_bytes,
+        spec: revision.spec,
+        created_at: revision.created_at.into(),
+        created_by: revision.created_by,
     }
 }

@@ -12,7 +12,7 @@ use super::gate::Gate;
 use super::problem::Failure;
 
 /// Paths that answer anybody: they say whether the server is up, and nothing else.
-const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+pub(crate) const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 const OPEN_RPCS: &str = "/grpc.health.v1.Health/";
 
 /// Lets a request through with its [`Principal`] in the extensions, or refuses it.
@@ -67,9 +67,8 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         let principal = parts.extensions.get::<Principal>().cloned();
-        principal
-            .map(Self)
-            .ok_or_else(|| Error::internal("the authentication layer is missing").into())
+        let missing = || Error::internal("the authentication layer is missing").into();
+        principal.map(Self).ok_or_else(missing)
     }
 }
 

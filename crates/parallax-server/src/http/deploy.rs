@@ -1,231 +1,212 @@
-//! `POST /api/agents/deploy`.
+//! `POST /api/agents/deploy`: a spec and a source, checked in this order.
+#![expect(
+    unused_qualifications,
+    reason = "utoipa's derive qualifies what it need not"
+)]
 
-use axum::extract::multipart::Field;
+mod form;
+
+use std::sync::Arc;
+
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, RequestExt};
-use parallax_api::deploy as api;
+use parallax_api::deploy::{
+    BuildForecast, DeployAction, DeployForm, DeployRequest, DeployResponse, DryRun,
+};
 use parallax_core::error::{Code, Error};
-use parallax_core::key::Principal;
+use parallax_core::key::{Principal, Scope};
 use parallax_core::manifest::AgentSpec;
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::agents::agent_view;
+use super::agents::view;
 use super::authenticate::Caller;
-use super::body::{Body, Query};
+use super::body::Json;
 use super::gate::Gate;
+use super::idempotency::{Idempotency, Keep, Reply};
 use super::problem::Failure;
+use super::query::{self, Params};
 use crate::app::deploy::StoredSource;
+use crate::app::forecast::Forecast;
+use crate::auth::require;
+use form::{Destination, Form};
 
-/// What gzip data begins with (RFC 1952 §2.3.1).
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-
-pub(super) fn routes() -> OpenApiRouter<Gate> {
-    // A source archive streams to disk under a limit of its own.
+pub(crate) fn routes() -> OpenApiRouter<Gate> {
+    // The source has a limit of its own, counted while it streams to disk.
     OpenApiRouter::new()
-        .routes(routes!(deploy))
+        .routes(routes!(deploy_agent))
         .layer(DefaultBodyLimit::disable())
 }
 
-#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct DeployQuery {
-    /// Answers what would happen and changes nothing.
-    #[serde(default)]
+    /// Says what would happen and changes nothing.
+    #[serde(default, deserialize_with = "query::flag")]
     dry_run: bool,
 }
 
-/// Deploys an agent from source: the parts are `spec`, optionally `suspended`, then `source`.
-#[utoipa::path(post, path = "/api/agents/deploy", params(DeployQuery),
-    request_body(content((api::DeployForm = "multipart/form-data"), (api::DeployRequest = "application/json"))),
-    responses((status = 202, body = api::DeployResponse), (status = 200, description = "Dry run", body = api::DryRun)), tag = "agents")]
-async fn deploy(
+/// Makes an agent, or its next revision.
+///
+/// The multipart form has the parts `spec`, optionally `suspended`, and `source` (tar.gz), in this
+/// order: the spec is checked before the upload is read. The same spec and source again change
+/// nothing. The answer comes once the source is stored; building and starting follow, as
+/// `status_url` tells.
+#[utoipa::path(post, path = "/api/agents/deploy", tag = "agents", params(DeployQuery),
+    request_body(content((DeployForm = "multipart/form-data"),
+        (DeployRequest = "application/json"))),
+    responses((status = 202, body = DeployResponse, description = "Taken on; `Location` names the status"),
+        (status = 200, body = DryRun, description = "With `dry_run`: what would happen")))]
+async fn deploy_agent(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Query(query): Query<DeployQuery>,
+    Params(params): Params<DeployQuery>,
+    once: Idempotency,
     request: Request,
 ) -> Result<Response, Failure> {
-    let is_form = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .is_some_and(|v| v.starts_with("multipart/form-data"));
-    let form = if is_form {
+    require(&principal, Scope::Deploy)?;
+    let content = request.headers().get(header::CONTENT_TYPE);
+    let multipart = content.is_some_and(|v| v.as_bytes().starts_with(b"multipart/form-data"));
+    let wanted = if multipart {
         let parts = Multipart::from_request(request, &()).await;
-        let parts = parts.map_err(|e| Error::invalid(format!("the form: {}", e.body_text())))?;
-        read_form(&gate, &principal, parts, query.dry_run).await?
+        let parts = parts.map_err(|e| Error::invalid(e.body_text()))?;
+        upload(&gate, &principal, parts, params.dry_run).await?
     } else {
-        read_json(request.with_limited_body()).await?
+        let body: Json<DeployRequest> = Json::from_request(request, &()).await?;
+        without_source(body.value)?
     };
-    if query.dry_run {
-        return Ok(Json(forecast(&gate, &principal, form).await?).into_response());
+    if params.dry_run {
+        return forecast(&gate, &principal, wanted).await;
     }
-    let deployed = gate
-        .app
-        .deploy(&principal, form.spec, form.source, form.suspended)
-        .await?;
-    let status_url = format!("/api/agents/{}/status", deployed.agent.id);
-    let revision = deployed.revision.as_ref();
-    let body = api::DeployResponse {
-        agent: agent_view(&deployed.agent, revision),
-        revision: revision.map(|r| parallax_api::agents::RevisionRef {
-            id: r.id,
-            number: Some(r.number),
-            source_digest: Some(r.source_digest.clone()),
-        }),
-        status_url: status_url.clone(),
-        changed: deployed.changed,
+    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let spec_json = serde_json::to_vec(&wanted.spec).expect("a spec has only string keys");
+    let digest = wanted
+        .source
+        .as_ref()
+        .map_or("", |source| &source.digest)
+        .to_owned();
+    let suspended = [u8::from(wanted.suspended)];
+    let work = async move {
+        let deployed = app
+            .deploy(&caller, wanted.spec, wanted.source, wanted.suspended)
+            .await?;
+        let agent = view(&deployed.agent, deployed.revision.as_ref());
+        let status_url = format!("/api/agents/{}/status", agent.id);
+        let revision = agent
+            .revision
+            .clone()
+            .filter(|_| deployed.revision.is_some());
+        let response = DeployResponse {
+            agent,
+            revision,
+            status_url,
+            changed: deployed.changed,
+        };
+        Ok(Reply::json(StatusCode::ACCEPTED, &response))
     };
-    Ok((
-        StatusCode::ACCEPTED,
-        [(header::LOCATION, status_url)],
-        Json(body),
-    )
-        .into_response())
+    let request = [
+        spec_json.as_slice(),
+        digest.as_bytes(),
+        suspended.as_slice(),
+    ];
+    once.run(&gate, &principal, &request, Keep::Answer, work)
+        .await
 }
 
-struct Form {
+/// Everything that a deployment consists of.
+struct Wanted {
     spec: AgentSpec,
     suspended: bool,
     source: Option<StoredSource>,
 }
 
-async fn read_json(request: Request) -> Result<Form, Failure> {
-    let Body(body) = Body::<api::DeployRequest>::from_request(request, &()).await?;
-    if body.image.is_some() || body.git.is_some() {
-        let message = "deploying from an image or a repository comes with a later release; upload the source as multipart/form-data";
-        return Err(Error::new(Code::NotImplemented, message).into());
+fn without_source(body: DeployRequest) -> Result<Wanted, Error> {
+    let later = |what: &str| {
+        let message = format!(
+            "this release does not deploy from {what} yet; upload the source as multipart/form-data"
+        );
+        Err(Error::new(Code::NotImplemented, message))
+    };
+    if body.image.is_some() {
+        return later("an image");
     }
-    Ok(Form {
+    if body.git.is_some() {
+        return later("a repository");
+    }
+    Ok(Wanted {
         spec: body.spec,
         suspended: body.suspended,
         source: None,
     })
 }
 
-async fn read_form(
+async fn upload(
     gate: &Gate,
     principal: &Principal,
-    mut parts: Multipart,
+    parts: Multipart,
     dry_run: bool,
-) -> Result<Form, Failure> {
-    let (mut spec, mut suspended, mut source) = (None, false, None);
-    while let Some(field) = parts.next_field().await.map_err(|e| broken(&e))? {
-        match field.name().unwrap_or_default() {
-            "spec" => spec = Some(read_spec(field).await?),
-            "suspended" => {
-                let text = field.text().await.map_err(|e| broken(&e))?;
-                suspended = text
-                    .trim()
-                    .parse()
-                    .map_err(|_| Error::invalid("`suspended` must be true or false"))?;
-            }
-            "source" => {
-                let Some(spec) = &spec else {
-                    return Err(Error::invalid(
-                        "the `spec` part must come before the `source` part",
-                    )
-                    .into());
-                };
-                // What cannot be deployed is not uploaded first.
-                gate.app.check_deploy(principal, spec).await?;
-                source = Some(store_source(gate, principal, field, dry_run).await?);
-            }
-            other => {
-                return Err(Error::invalid(format!(
-                    "unknown part `{other}`; the parts are spec, suspended, source"
-                ))
-                .into());
-            }
-        }
+) -> Result<Wanted, Failure> {
+    let place = gate.upload_place()?;
+    let mut form = Form::new(parts);
+    let uploaded = receive(gate, principal, &mut form, dry_run).await;
+    if uploaded.is_err() {
+        // A client that is still sending would otherwise see a broken connection, not the reason.
+        form.drain().await;
     }
-    let spec = spec.ok_or_else(|| Error::invalid("the `spec` part is missing"))?;
-    Ok(Form {
+    drop(place);
+    Ok(uploaded?)
+}
+
+async fn receive(
+    gate: &Gate,
+    principal: &Principal,
+    form: &mut Form,
+    dry_run: bool,
+) -> Result<Wanted, Error> {
+    let spec = form.spec().await?;
+    gate.app.check_deploy(principal, &spec).await?;
+    let limit = gate.app.limits.max_source_bytes;
+    let destination = match dry_run {
+        true => Destination::nowhere(limit),
+        false => Destination::store(&gate.app.blobs, principal.tenant, limit).await?,
+    };
+    let (suspended, source) = form.rest(destination).await?;
+    Ok(Wanted {
         spec,
         suspended,
         source,
     })
 }
 
-async fn read_spec(field: Field<'_>) -> Result<AgentSpec, Failure> {
-    let bytes = field.bytes().await.map_err(|e| broken(&e))?;
-    if bytes.len() > super::MAX_BODY_BYTES {
-        return Err(Error::new(Code::TooLarge, "the `spec` part has more than 1 MiB").into());
-    }
-    let read = serde_json::from_slice(&bytes);
-    Ok(read.map_err(|e| Error::new(Code::InvalidSpec, format!("the `spec` part: {e}")))?)
-}
-
-async fn store_source(
-    gate: &Gate,
-    principal: &Principal,
-    mut field: Field<'_>,
-    dry_run: bool,
-) -> Result<StoredSource, Failure> {
-    let app = &gate.app;
-    let mut writer = app
-        .blobs
-        .put(principal.tenant, app.limits.max_source_bytes)
-        .await
-        .map_err(Error::from)?;
-    let mut head = Vec::new();
-    while let Some(chunk) = field.chunk().await.map_err(|e| broken(&e))? {
-        if head.len() < GZIP_MAGIC.len() {
-            head.extend_from_slice(&chunk[..chunk.len().min(GZIP_MAGIC.len())]);
-        }
-        writer.write(&chunk).await.map_err(Error::from)?;
-    }
-    if !head.starts_with(&GZIP_MAGIC) {
-        return Err(Error::new(
-            Code::InvalidSource,
-            "the `source` part is not a tar.gz archive",
-        )
-        .into());
-    }
-    let stored = writer.finish(None).await.map_err(Error::from)?;
-    if dry_run
-        && !app
-            .is_source_known(principal.tenant, stored.digest.as_str())
-            .await?
-    {
-        app.blobs
-            .delete(principal.tenant, &stored.digest)
-            .await
-            .map_err(Error::from)?;
-    }
-    Ok(StoredSource {
-        digest: stored.digest.as_str().to_owned(),
-        bytes: stored.size_bytes,
-    })
-}
-
-async fn forecast(gate: &Gate, principal: &Principal, form: Form) -> Result<api::DryRun, Failure> {
-    let digest = form.source.as_ref().map(|s| s.digest.clone());
-    let forecast = gate
+async fn forecast(gate: &Gate, principal: &Principal, wanted: Wanted) -> Result<Response, Failure> {
+    let digest = wanted.source.map(|source| source.digest);
+    let Forecast {
+        exists,
+        revision,
+        prepared,
+    } = gate
         .app
-        .forecast(principal, &form.spec, form.source.as_ref(), form.suspended)
+        .forecast(principal, &wanted.spec, digest.as_deref(), wanted.suspended)
         .await?;
-    let action = match (forecast.exists, forecast.unchanged) {
-        (false, _) => api::DeployAction::Create,
-        (true, true) => api::DeployAction::Nothing,
-        (true, false) => api::DeployAction::Update,
-    };
-    Ok(api::DryRun {
-        agent: form.spec.name.to_string(),
-        action,
-        source_digest: digest,
-        revision: forecast.next_revision,
-        build: match forecast.prepared {
-            Some(true) => api::BuildForecast::Prepared,
-            Some(false) => api::BuildForecast::Needed,
-            None => api::BuildForecast::Unknown,
+    let plan = DryRun {
+        agent: wanted.spec.name.to_string(),
+        action: match (exists, revision) {
+            (false, _) => DeployAction::Create,
+            (true, Some(_)) => DeployAction::Update,
+            (true, None) => DeployAction::Nothing,
         },
-        spec: form.spec,
-    })
-}
-
-fn broken(error: &axum::extract::multipart::MultipartError) -> Error {
-    Error::invalid(format!("the form: {}", error.body_text()))
+        spec: wanted.spec,
+        source_digest: digest,
+        revision,
+        build: match prepared {
+            None => BuildForecast::Unknown,
+            Some(true) => BuildForecast::Prepared,
+            Some(false) => BuildForecast::Needed,
+        },
+    };
+    Ok(axum::Json(plan).into_response())
 }

@@ -1,131 +1,185 @@
-//! `/api/events`: what happened, in order.
+//! What happened, as pages or as a stream.
 
-use axum::extract::{Path, State};
-use axum::http::HeaderMap;
-use axum::response::Response;
-use parallax_api::events as api;
+#![expect(
+    unused_qualifications,
+    reason = "utoipa's derive qualifies what it need not"
+)]
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use parallax_api::Page;
+use parallax_api::events::{EventEntry, EventView};
 use parallax_core::error::Error;
-use parallax_core::event::Event;
+use parallax_core::event::{Event, Subject};
+use parallax_core::key::{Principal, Scope};
 use parallax_store::events::Filter;
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::authenticate::Caller;
-use super::body::Query;
 use super::gate::Gate;
 use super::problem::Failure;
-use super::stream::{Format, Item, over, respond, resume};
+use super::query::{self, Id, Params};
+use super::stream::{Entry, Format, Reader, Wanted};
 
-pub(super) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<Gate> {
     OpenApiRouter::new()
-        .routes(routes!(all))
-        .routes(routes!(of_agent))
+        .routes(routes!(list_events))
+        .routes(routes!(agent_events))
 }
 
-#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct EventsQuery {
-    /// Events after this cursor; `Last-Event-ID` wins. 0 or absent: from the oldest that is kept.
+    /// Events after this cursor, or `now` for none of the past; all that are kept when absent.
     after: Option<String>,
+    /// Most items of a page: 1 to 500, 100 when absent.
+    limit: Option<u32>,
+    /// Only events about `agent`, `task`, `host` or `key`. An agent's include its replicas' and
+    /// builds'.
+    subject: Option<String>,
 }
 
-/// Every event of the tenant, then each new one.
-#[utoipa::path(get, path = "/api/events", params(EventsQuery), responses((status = 200, body = api::EventEntry, content_type = "text/event-stream")), tag = "events")]
-async fn all(
-    State(gate): State<Gate>,
-    Caller(principal): Caller,
-    Query(query): Query<EventsQuery>,
-    headers: HeaderMap,
-) -> Result<Response, Failure> {
-    stream(gate, principal, Filter::All, query, &headers)
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct AgentEventsQuery {
+    /// Events after this cursor, or `now` for none of the past; all that are kept when absent.
+    after: Option<String>,
+    /// Most items of a page: 1 to 500, 100 when absent.
+    limit: Option<u32>,
 }
 
-/// The events of one agent, its replicas and builds.
-#[utoipa::path(get, path = "/api/agents/{id}/events", params(("id" = String, Path, description = "Id or name"), EventsQuery), responses((status = 200, body = api::EventEntry, content_type = "text/event-stream")), tag = "agents")]
-async fn of_agent(
+/// Events of the tenant: a page of JSON, or with `Accept: text/event-stream` or
+/// `application/x-ndjson` a stream that goes on.
+#[utoipa::path(get, path = "/api/events", tag = "events", params(EventsQuery),
+    responses((status = 200, content((Page<EventView> = "application/json"),
+        (EventEntry = "text/event-stream"), (EventEntry = "application/x-ndjson")))))]
+async fn list_events(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Path(id): Path<String>,
-    Query(query): Query<EventsQuery>,
-    headers: HeaderMap,
+    Params(params): Params<EventsQuery>,
+    wanted: Wanted,
 ) -> Result<Response, Failure> {
-    let detail = gate.app.agent(&principal, &id).await?;
-    stream(
+    let filter = match params.subject {
+        Some(text) => {
+            let subject = text.parse::<Subject>();
+            Filter::Subject(subject.map_err(|e| Error::invalid(format!("`subject`: {e}")))?)
+        }
+        None => Filter::All,
+    };
+    answer(
         gate,
         principal,
-        Filter::SubjectId(detail.agent.id.to_string()),
-        query,
-        &headers,
+        filter,
+        (params.after, params.limit),
+        wanted,
     )
+    .await
 }
 
-fn stream(
-    gate: Gate,
-    principal: parallax_core::key::Principal,
-    filter: Filter,
-    query: EventsQuery,
-    headers: &HeaderMap,
+/// Events of one agent, its replicas' and builds' included; as pages or as a stream.
+#[utoipa::path(get, path = "/api/agents/{id}/events", tag = "agents",
+    params(("id" = String, Path, description = "The agent's id or name"), AgentEventsQuery),
+    responses((status = 200, content((Page<EventView> = "application/json"),
+        (EventEntry = "text/event-stream"), (EventEntry = "application/x-ndjson")))))]
+async fn agent_events(
+    State(gate): State<Gate>,
+    Caller(principal): Caller,
+    id: Id,
+    Params(params): Params<AgentEventsQuery>,
+    wanted: Wanted,
 ) -> Result<Response, Failure> {
-    let after = match resume(headers, query.after) {
-        Some(cursor) => cursor
-            .parse()
-            .map_err(|_| Error::invalid("the cursor is not one of this stream"))?,
+    let agent = gate.app.find_agent(&principal, Scope::Read, &id.0).await?;
+    let filter = Filter::SubjectId(agent.id.to_string());
+    answer(
+        gate,
+        principal,
+        filter,
+        (params.after, params.limit),
+        wanted,
+    )
+    .await
+}
+
+async fn answer(
+    gate: Gate,
+    principal: Principal,
+    filter: Filter,
+    (after, limit): (Option<String>, Option<u32>),
+    wanted: Wanted,
+) -> Result<Response, Failure> {
+    let after = match wanted.last.or(after).as_deref() {
         None => 0,
+        Some("now") => gate.app.latest_event(&principal).await?,
+        Some(text) => cursor(text)?,
     };
-    let mut feed = gate.app.events(&principal, filter, after)?;
-    let items = async_stream::stream! {
-        let end = over(&gate, &principal);
-        tokio::pin!(end);
+    if let Some(format @ (Format::Sse | Format::Ndjson)) = wanted.format {
+        return follow(
+            Reader {
+                gate,
+                principal,
+                request: wanted.request,
+                format,
+            },
+            filter,
+            after,
+        );
+    }
+    let limit = query::page(limit, None)?.limit;
+    let batch = gate
+        .app
+        .list_events(&principal, &filter, after, limit)
+        .await?;
+    let full = batch.events.len() >= limit as usize;
+    let next_cursor = batch
+        .events
+        .last()
+        .filter(|_| full)
+        .map(|e| e.cursor.to_string());
+    let items: Vec<EventView> = batch.events.into_iter().map(view).collect();
+    Ok(axum::Json(Page { items, next_cursor }).into_response())
+}
+
+fn follow(reader: Reader, filter: Filter, after: u64) -> Result<Response, Failure> {
+    let mut feed = reader.gate.app.events(&reader.principal, filter, after)?;
+    reader.respond(async_stream::try_stream! {
         loop {
-            let batch = tokio::select! {
-                batch = feed.next() => batch,
-                failure = &mut end => {
-                    if let Some(failure) = failure {
-                        let data = api::EventEntry::Problem { problem: Box::new(failure.document()) };
-                        yield Item { cursor: None, data, text: "the credential opens nothing any more".to_owned() };
-                    }
-                    break;
-                }
-            };
-            let batch = match batch {
-                Ok(batch) => batch,
-                Err(error) => {
-                    let problem = Box::new(Failure::from(error).document());
-                    let text = problem.detail.clone();
-                    yield Item { cursor: None, data: api::EventEntry::Problem { problem }, text };
-                    break;
-                }
-            };
+            let batch = feed.next().await?;
             if let Some(to) = batch.skipped_to {
-                yield Item { cursor: None, data: api::EventEntry::Skipped { to }, text: format!("events up to {to} were deleted") };
+                yield Entry::new("skipped", &EventEntry::Skipped { to });
             }
             for event in batch.events {
-                yield item(event);
+                let id = Some(event.cursor.to_string());
+                yield Entry { id, ..Entry::new("event", &EventEntry::Event(view(event))) };
             }
         }
-    };
-    Ok(respond(Format::wanted(headers), items))
+    })
 }
 
-fn item(event: Event) -> Item<api::EventEntry> {
-    let text = format!(
-        "{} {} {} {}",
-        event.at, event.subject_id, event.kind, event.message
-    );
-    // What was stored as JSON reads back as JSON; anything else would be a fault of the store's.
-    let data = serde_json::from_str(&event.data_json).unwrap_or(serde_json::Value::Null);
-    let view = api::EventView {
+/// Reads a cursor of events.
+pub(crate) fn cursor(text: &str) -> Result<u64, Error> {
+    let wrong = |_| {
+        Error::invalid(format!(
+            "`{}` is not a cursor of events",
+            text.escape_debug()
+        ))
+    };
+    text.parse().map_err(wrong)
+}
+
+fn view(event: Event) -> EventView {
+    EventView {
         cursor: event.cursor,
         at: event.at.into(),
-        subject: event.subject.to_string(),
+        subject: event.subject.as_str().to_owned(),
         subject_id: event.subject_id,
         kind: event.kind,
         message: event.message,
-        data,
-    };
-    Item {
-        cursor: Some(event.cursor.to_string()),
-        data: api::EventEntry::Event(view),
-        text,
+        // The store's own JSON; were it broken, the rest of the event still counts.
+        data: serde_json::from_str(&event.data_json).unwrap_or_default(),
     }
 }

@@ -1,62 +1,71 @@
 //! `/api/hosts`.
 
-use axum::Json;
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use parallax_api::Page;
-use parallax_api::hosts as api;
+use parallax_api::hosts::{HostView, JoinToken};
 use parallax_core::host::Host;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::authenticate::Caller;
-use super::body::Query;
 use super::gate::Gate;
+use super::idempotency::{Idempotency, Keep, Reply};
 use super::problem::Failure;
-use super::query::{Paging, page};
+use super::query::{self, PageQuery, Params};
 use crate::app::hosts::JOIN_TOKEN_TTL;
 
-pub(super) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<Gate> {
     OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(token))
+        .routes(routes!(list_hosts))
+        .routes(routes!(mint_join_token))
 }
 
-/// The tenant's hosts, by name.
-#[utoipa::path(get, path = "/api/hosts", params(Paging), responses((status = 200, body = Page<api::HostView>)), tag = "hosts")]
-async fn list(
+/// The tenant's hosts by name.
+#[utoipa::path(get, path = "/api/hosts", tag = "hosts", params(PageQuery),
+    responses((status = 200, body = Page<HostView>)))]
+async fn list_hosts(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Query(paging): Query<Paging>,
-) -> Result<Json<Page<api::HostView>>, Failure> {
-    let listed = gate.app.list_hosts(&principal, &paging.page()?).await?;
-    Ok(Json(page(
+    Params(params): Params<PageQuery>,
+) -> Result<axum::Json<Page<HostView>>, Failure> {
+    let listed = gate.app.list_hosts(&principal, &params.page()?).await?;
+    Ok(query::listed(
         listed,
         |host| host.name.to_string(),
         |host| view(&gate, host),
-    )))
+    ))
 }
 
-/// A single-use token with which a host joins.
-#[utoipa::path(post, path = "/api/hosts/token", responses((status = 201, body = api::JoinToken)), tag = "hosts")]
-async fn token(
+/// Makes a single-use token with which a host joins; it is shown this once.
+#[utoipa::path(post, path = "/api/hosts/token", tag = "hosts",
+    responses((status = 201, body = JoinToken)))]
+async fn mint_join_token(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-) -> Result<(StatusCode, Json<api::JoinToken>), Failure> {
-    let token = gate.app.mint_join_token(&principal).await?;
-    let body = api::JoinToken {
-        token: token.reveal().to_owned(),
-        expires_in_s: JOIN_TOKEN_TTL.as_secs(),
+    once: Idempotency,
+) -> Result<Response, Failure> {
+    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let work = async move {
+        let token = app.mint_join_token(&caller).await?.reveal().to_owned();
+        let minted = JoinToken {
+            token,
+            expires_in_s: JOIN_TOKEN_TTL.as_secs(),
+        };
+        Ok(Reply::json(StatusCode::CREATED, &minted))
     };
-    Ok((StatusCode::CREATED, Json(body)))
+    once.run(&gate, &principal, &[], Keep::Nothing, work).await
 }
 
-fn view(gate: &Gate, host: Host) -> api::HostView {
+fn view(gate: &Gate, host: Host) -> HostView {
     let facts = host.facts;
-    api::HostView {
+    HostView {
+        connected: gate.app.hosts.is_connected(host.id),
         id: host.id,
         name: host.name.to_string(),
-        connected: gate.app.hosts.is_connected(host.id),
         last_seen_at: host.last_seen_at.into(),
         created_at: host.created_at.into(),
         kind: facts.kind,
@@ -66,11 +75,7 @@ fn view(gate: &Gate, host: Host) -> api::HostView {
         cpu_millis: facts.cpu.get(),
         memory_bytes: facts.memory.get(),
         isolation: facts.isolation.as_str().to_owned(),
-        isolation_tiers: facts
-            .tiers
-            .iter()
-            .map(|tier| tier.as_str().to_owned())
-            .collect(),
+        isolation_tiers: facts.tiers.iter().map(ToString::to_string).collect(),
         limits: facts.limits,
         builders: facts.builders,
         labels: facts.labels,

@@ -1,99 +1,295 @@
 //! `Idempotency-Key`: the same key with the same request gets the same answer.
+//!
+//! The answer is kept once the work is done. Requests with the same key wait for each other, and
+//! the work goes on when its caller hangs up, so that a retry finds the answer. Only a server that
+//! dies between the two lets a retry do the work again. An answer that shows a secret is never
+//! kept.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use parallax_core::error::{Code, Error};
+use parallax_core::error::{Code, Error, Result};
+use parallax_core::id::TenantId;
 use parallax_core::key::Principal;
 use parallax_store::idempotency::{self, Answer};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 
 use super::gate::Gate;
 use super::problem::Failure;
 
-/// How long an answer is kept: a day, as clients' retries have it.
-const KEPT: Duration = Duration::from_secs(24 * 3600);
+const HEADER: &str = "idempotency-key";
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// Longest key, in bytes.
 const MAX_KEY: usize = 255;
+/// How long an answer is kept: longer than any client keeps trying.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Locks for keys in use; two keys may share one, which costs a wait and nothing else.
+const STRIPES: usize = 64;
 
-/// The caller's key, if it sent one.
-pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
-    let Some(value) = headers.get("idempotency-key") else {
+/// Makes requests with the same key wait for each other.
+pub(crate) struct Turns([Mutex<()>; STRIPES]);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::new(())))
+    }
+}
+
+impl Turns {
+    fn of(&self, what: impl Hash) -> &Mutex<()> {
+        let mut hasher = DefaultHasher::new();
+        what.hash(&mut hasher);
+        let index = usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or(0);
+        &self.0[index]
+    }
+}
+
+/// Whether an answer may be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Answer,
+    /// It shows a secret: a repeated request is told so instead.
+    Nothing,
+}
+
+/// What a mutation answers with: a status and JSON (empty for none).
+#[derive(Debug)]
+pub(crate) struct Reply {
+    status: StatusCode,
+    body: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) fn json(status: StatusCode, body: &impl serde::Serialize) -> Self {
+        let body = serde_json::to_vec(body).expect("responses have only string keys");
+        Self { status, body }
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self {
+            status: StatusCode::NO_CONTENT,
+            body: Vec::new(),
+        }
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let location = location(&self.body);
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.status;
+        if !self.body.is_empty() {
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            *response.body_mut() = Body::from(self.body);
+        }
+        if let Some(location) = location {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        response
+    }
+}
+
+/// A reply that names the place of its status says so in its headers too.
+fn location(body: &[u8]) -> Option<HeaderValue> {
+    #[derive(serde::Deserialize)]
+    struct Located {
+        status_url: String,
+    }
+    let located: Located = serde_json::from_slice(body).ok()?;
+    HeaderValue::from_str(&located.status_url).ok()
+}
+
+/// The key of a request, and its route.
+#[derive(Debug)]
+pub(crate) struct Idempotency {
+    key: Option<String>,
+    route: String,
+}
+
+impl<S: Sync> FromRequestParts<S> for Idempotency {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let route = format!("{} {}", parts.method, parts.uri.path());
+        Ok(Self {
+            key: key(parts)?,
+            route,
+        })
+    }
+}
+
+fn key(parts: &Parts) -> Result<Option<String>> {
+    let Some(value) = parts.headers.get(HEADER) else {
         return Ok(None);
     };
-    match value.to_str() {
-        Ok(key) if !key.is_empty() && key.len() <= MAX_KEY => Ok(Some(key.to_owned())),
-        _ => Err(Error::invalid(format!(
-            "`Idempotency-Key` must have 1 to {MAX_KEY} ASCII characters"
-        ))
-        .into()),
-    }
-}
-
-/// Carries out a change once for each key. `request` says all of it, so that another request under
-/// the same key is told apart.
-pub(super) async fn once<V: Serialize>(
-    gate: &Gate,
-    principal: &Principal,
-    headers: &HeaderMap,
-    request: &str,
-    change: impl Future<Output = Result<(StatusCode, V), Failure>>,
-) -> Result<Response, Failure> {
-    let Some(key) = key(headers)? else {
-        let (status, view) = change.await?;
-        return Ok((status, axum::Json(view)).into_response());
+    let text = value
+        .to_str()
+        .ok()
+        .filter(|t| (1..=MAX_KEY).contains(&t.len()));
+    let text = text.filter(|t| t.bytes().all(|c| c.is_ascii_graphic()));
+    let wrong = || {
+        let message = format!("`Idempotency-Key` must be 1 to {MAX_KEY} visible ASCII characters");
+        Error::invalid(message)
     };
-    let (app, now) = (&gate.app, gate.app.clock.now());
-    let hash = Sha256::digest(request.as_bytes()).to_vec();
-    let route = "http";
-    let mut tx = app
-        .store
-        .read(principal.tenant)
-        .await
-        .map_err(Error::from)?;
-    let known = idempotency::get(&mut tx, &key, route, now)
-        .await
-        .map_err(Error::from)?;
-    drop(tx);
-    if let Some(known) = known {
-        return again(known, &hash);
-    }
-    let (status, view) = change.await?;
-    let answer = Answer {
-        key,
-        route: route.to_owned(),
-        request_hash: hash,
-        status: status.as_u16(),
-        content_type: "application/json".to_owned(),
-        body: serde_json::to_vec(&view).map_err(Error::internal)?,
-        expires_at: now.plus(KEPT),
-    };
-    let given = answer.clone();
-    let kept = app.store.write(principal.tenant, given, move |tx, answer| {
-        Box::pin(idempotency::put(tx, answer, now))
-    });
-    if let Err(error) = kept.await {
-        // The change is made, and is one that may be asked for twice: only the memory of it failed.
-        tracing::warn!(%error, "cannot keep the answer to a request with an idempotency key");
-    }
-    Ok(render(&answer))
+    text.map(|t| Some(t.to_owned())).ok_or_else(wrong)
 }
 
-fn again(known: Answer, hash: &[u8]) -> Result<Response, Failure> {
-    if known.request_hash == hash {
-        return Ok(render(&known));
+impl Idempotency {
+    /// The key alone, for who keeps answers in a way of its own.
+    pub(crate) fn into_key(self) -> Option<String> {
+        self.key
     }
-    let message = "this Idempotency-Key was used for another request";
-    Err(Error::new(Code::IdempotencyMismatch, message).into())
+
+    /// Does the work once for each key; `request` is what tells one request from another.
+    pub(crate) async fn run<W>(
+        self,
+        gate: &Gate,
+        principal: &Principal,
+        request: &[&[u8]],
+        keep: Keep,
+        work: W,
+    ) -> Result<Response, Failure>
+    where
+        W: Future<Output = Result<Reply, Failure>> + Send + 'static,
+    {
+        let Some(key) = self.key else {
+            return Ok(work.await?.into_response());
+        };
+        let hash = hash(request);
+        let once = Once {
+            key,
+            route: self.route,
+            hash,
+            tenant: principal.tenant,
+            keep,
+        };
+        let gate = gate.clone();
+        let app = Arc::clone(&gate.app);
+        // A task of its own: it goes on when the caller hangs up.
+        let done = app.tasks.spawn(async move {
+            let turn = gate
+                .turns
+                .of((once.tenant, &once.key, &once.route))
+                .lock()
+                .await;
+            let response = match once.earlier(&gate).await? {
+                Some(replayed) => Ok(replayed),
+                None => once.first(&gate, work).await,
+            };
+            drop(turn);
+            response
+        });
+        done.await.map_err(|e| Failure::from(Error::internal(e)))?
+    }
 }
 
-fn render(answer: &Answer) -> Response {
-    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
-    (
-        status,
-        [(header::CONTENT_TYPE, answer.content_type.clone())],
-        answer.body.clone(),
-    )
-        .into_response()
+struct Once {
+    key: String,
+    route: String,
+    hash: Vec<u8>,
+    tenant: TenantId,
+    keep: Keep,
+}
+
+impl Once {
+    async fn earlier(&self, gate: &Gate) -> Result<Option<Response>, Failure> {
+        let mut tx = gate.app.store.read(self.tenant).await?;
+        let now = gate.app.clock.now();
+        let found = idempotency::get(&mut tx, &self.key, &self.route, now).await?;
+        drop(tx);
+        let Some(answer) = found else { return Ok(None) };
+        if answer.request_hash != self.hash {
+            let message = "this Idempotency-Key was used for a different request; choose another";
+            return Err(Error::new(Code::IdempotencyMismatch, message).into());
+        }
+        if self.keep == Keep::Nothing {
+            let message = "this request was carried out before, and its secret was shown then; it \
+                           is not kept. If it was lost, revoke that key and make another one with \
+                           a new Idempotency-Key";
+            return Err(Error::new(Code::Conflict, message).into());
+        }
+        let status = StatusCode::from_u16(answer.status).map_err(Error::internal)?;
+        let mut response = Reply {
+            status,
+            body: answer.body,
+        }
+        .into_response();
+        response
+            .headers_mut()
+            .insert(REPLAYED, HeaderValue::from_static("true"));
+        Ok(Some(response))
+    }
+
+    async fn first(
+        self,
+        gate: &Gate,
+        work: impl Future<Output = Result<Reply, Failure>>,
+    ) -> Result<Response, Failure> {
+        let reply = work.await?;
+        let now = gate.app.clock.now();
+        let answer = Answer {
+            key: self.key,
+            route: self.route,
+            request_hash: self.hash,
+            status: reply.status.as_u16(),
+            content_type: "application/json".to_owned(),
+            body: if self.keep == Keep::Answer {
+                reply.body.clone()
+            } else {
+                Vec::new()
+            },
+            expires_at: now.plus(KEPT),
+        };
+        let kept = gate
+            .app
+            .store
+            .write(self.tenant, answer, move |tx, answer| {
+                Box::pin(async move { idempotency::put(tx, answer, now).await })
+            });
+        if let Err(error) = kept.await {
+            // The work is done; its answer is worth more than the promise about a repetition.
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot keep an answer"
+            );
+        }
+        Ok(reply.into_response())
+    }
+}
+
+fn hash(parts: &[&[u8]]) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_request_do_not_run_into_each_other() {
+        assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"a", b"bc"]));
+        assert_eq!(hash(&[b"ab", b"c"]), hash(&[b"ab", b"c"]));
+    }
+
+    #[test]
+    fn a_reply_that_names_its_status_has_a_location() {
+        assert_eq!(
+            location(br#"{"status_url":"/api/x"}"#).expect("there is one"),
+            "/api/x"
+        );
+        assert_eq!(location(b"{}"), None);
+    }
 }

@@ -1,107 +1,296 @@
-//! `POST /api/agents/{id}/invoke`: attached by default, durable on request.
+//! `POST /api/agents/{id}/invoke`: attached calls, and durable ones.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use parallax_api::tasks as api;
+use parallax_api::tasks::{
+    InvokeRequest, InvokeResponse, PartialView, ProgressView, TaskEntry, TaskEntryKind, TaskView,
+};
+use parallax_core::error::Error;
+use parallax_core::id::TaskId;
+use parallax_core::key::Principal;
 use parallax_proto::v1;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::authenticate::Caller;
-use super::body::Body;
+use super::body::Json;
 use super::gate::Gate;
+use super::idempotency::Idempotency;
+use super::outcome::{answer, blobs};
 use super::problem::Failure;
-use super::{idempotency, outcome};
-use crate::app::invoke::InvokeRequest;
+use super::query::Id;
+use super::stream::{Entry, Format, Reader, Wanted};
+use super::tasks;
+use crate::app::invoke::InvokeRequest as Wish;
 use crate::app::tasks::Submission;
-use crate::dispatch::{CallContext, Outcome};
+use crate::dispatch::{CallContext, Group, Outcome, Sink};
 
-pub(super) fn routes() -> OpenApiRouter<Gate> {
-    OpenApiRouter::new().routes(routes!(invoke))
+/// Progress and partials that wait for a slow reader of a streamed call; more are dropped.
+const UPDATES_KEPT: usize = 64;
+/// Longest trace header that is passed on; W3C suggests that 512 bytes arrive everywhere.
+const MAX_TRACE_HEADER: usize = 8192;
+
+pub(crate) fn routes() -> OpenApiRouter<Gate> {
+    OpenApiRouter::new().routes(routes!(invoke_agent))
 }
 
-/// Calls an agent. With `Idempotency-Key` or `Prefer: respond-async` the call becomes a durable
-/// task: committed before the answer, and kept through restarts of everything. Otherwise it is
-/// attached: closing the connection cancels it.
-#[utoipa::path(post, path = "/api/agents/{id}/invoke", params(("id" = String, Path, description = "Id or name")),
-    request_body = api::InvokeRequest,
-    responses((status = 200, body = api::InvokeResponse), (status = 202, description = "Durable", body = api::TaskView)), tag = "tasks")]
-async fn invoke(
+/// Calls an agent, hosted or external.
+///
+/// Attached by default: the answer is the response, and the call is cancelled when the caller
+/// hangs up. With `Accept: text/event-stream` it is preceded by progress and partial results. With
+/// `Idempotency-Key` or `Prefer: respond-async` the call becomes a durable task, which is stored
+/// before it is answered with 202, and survives caller and server.
+#[utoipa::path(post, path = "/api/agents/{id}/invoke", tag = "tasks",
+    params(("id" = String, Path, description = "The agent's id or name"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async` makes a durable task")),
+    request_body = InvokeRequest,
+    responses((status = 200, content((InvokeResponse = "application/json"),
+            (TaskEntry = "text/event-stream"), (TaskEntry = "application/x-ndjson"))),
+        (status = 202, body = TaskView, description = "A durable task; `Location` names it")))]
+async fn invoke_agent(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Body(body): Body<api::InvokeRequest>,
+    id: Id,
+    once: Idempotency,
+    call: CallHeaders,
+    wanted: Wanted,
+    body: Json<InvokeRequest>,
 ) -> Result<Response, Failure> {
-    let input = body
+    let wish = wish(id.0, body.value, call.context);
+    let key = once.into_key();
+    if call.durable || key.is_some() {
+        let submission = Submission {
+            request: wish,
+            idempotency_key: key,
+        };
+        let task = gate.app.submit_task(&principal, submission).await?;
+        return Ok(accepted(&tasks::view(&task)));
+    }
+    if let Some(format @ (Format::Sse | Format::Ndjson)) = wanted.format {
+        let reader = Reader {
+            gate,
+            principal,
+            request: wanted.request,
+            format,
+        };
+        return streamed(reader, wish).await;
+    }
+    let attached = gate.app.invoke(&principal, wish).await?;
+    let task = attached.task;
+    let answer = settle(&gate, &principal, task, attached.outcome().await)?;
+    Ok(axum::Json(answer).into_response())
+}
+
+fn accepted(task: &TaskView) -> Response {
+    let mut response = (StatusCode::ACCEPTED, axum::Json(task)).into_response();
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/tasks/{}", task.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// Turns an outcome into an answer or a failure, and counts it.
+fn settle(
+    gate: &Gate,
+    principal: &Principal,
+    task: TaskId,
+    outcome: Outcome,
+) -> Result<InvokeResponse, Failure> {
+    match outcome {
+        Outcome::Success(success) => {
+            gate.metrics.invoked("succeeded");
+            gate.recent
+                .remember(principal.tenant, task, blobs(&success));
+            Ok(answer(task, &success))
+        }
+        Outcome::Problem(problem) => {
+            let failure = Failure::of_task(task, &problem);
+            gate.metrics.invoked(failure.code().as_str());
+            Err(failure)
+        }
+    }
+}
+
+/// An attached call whose progress is shown.
+async fn streamed(reader: Reader, wish: Wish) -> Result<Response, Failure> {
+    crate::auth::require(&reader.principal, parallax_core::key::Scope::Invoke)?;
+    let app = Arc::clone(&reader.gate.app);
+    let name = app.callee(reader.principal.tenant, &wish.agent).await?;
+    let call = app.call(&reader.principal, name, wish)?;
+    let (down, mut frames) = mpsc::channel(UPDATES_KEPT);
+    let permit = down
+        .clone()
+        .reserve_owned()
+        .await
+        .map_err(Error::internal)?;
+    let sink = Sink::Stream {
+        call_id: 0,
+        permit,
+        updates: Some(down.downgrade()),
+    };
+    let group = app.submit_attached(&call, sink).await?;
+    let task = call.id;
+    let guard = Abandon {
+        group,
+        task,
+        grace: app.limits.cancel_grace,
+    };
+    let (gate, principal) = (reader.gate.clone(), reader.principal.clone());
+    let request = reader.request.clone();
+    reader.respond(async_stream::stream! {
+        // Held for as long as anybody reads; the sink's own sender ends the channel otherwise.
+        let (_guard, _down) = (guard, down);
+        while let Some(frame) = frames.recv().await {
+            match frame.event {
+                Some(v1::invoke_down::Event::Progress(progress)) => yield Ok(progressed(progress)),
+                Some(v1::invoke_down::Event::Partial(partial)) => yield Ok(piece(&partial)),
+                Some(v1::invoke_down::Event::Outcome(outcome)) => {
+                    let outcome = outcome.outcome.unwrap_or(Outcome::Problem(v1::TaskProblem::default()));
+                    yield Ok(match settle(&gate, &principal, task, outcome) {
+                        Ok(answer) => ended(answer),
+                        Err(failure) => Entry::problem(&failure.document(&request.0)),
+                    });
+                    break;
+                }
+                None => {}
+            }
+        }
+    })
+}
+
+/// Cancels the call when its reader goes away; a call that has ended is not touched.
+struct Abandon {
+    group: Arc<Group>,
+    task: TaskId,
+    grace: Duration,
+}
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.group.abandon(self.task, self.grace, Instant::now());
+    }
+}
+
+fn progressed(progress: v1::TaskProgress) -> Entry {
+    let progress = Some(ProgressView {
+        ppm: progress.ppm,
+        message: progress.message,
+    });
+    Entry::new(
+        "progress",
+        &TaskEntry {
+            progress,
+            ..TaskEntry::new(TaskEntryKind::Progress)
+        },
+    )
+}
+
+fn piece(partial: &v1::TaskPartial) -> Entry {
+    let chunk = String::from_utf8_lossy(&partial.chunk).into_owned();
+    let partial = Some(PartialView {
+        seq: partial.seq,
+        chunk,
+    });
+    Entry::new(
+        "partial",
+        &TaskEntry {
+            partial,
+            ..TaskEntry::new(TaskEntryKind::Partial)
+        },
+    )
+}
+
+fn ended(answer: InvokeResponse) -> Entry {
+    let answer = Some(Box::new(answer));
+    Entry::new(
+        "answer",
+        &TaskEntry {
+            answer,
+            ..TaskEntry::new(TaskEntryKind::Answer)
+        },
+    )
+}
+
+fn wish(agent: String, body: InvokeRequest, mut context: CallContext) -> Wish {
+    context.context_id = body.context_id.unwrap_or_default();
+    let json = body
         .input
-        .map_or_else(|| "null".to_owned(), |input| input.get().to_owned());
-    let request = InvokeRequest {
-        agent: id,
+        .map_or_else(|| "null".to_owned(), |input| Box::<str>::from(input).into());
+    Wish {
+        agent,
         capability: body.capability,
         input: v1::Payload {
-            content: Some(v1::payload::Content::Json(input.into_bytes().into())),
+            content: Some(v1::payload::Content::Json(json.into())),
         },
         deadline: body.deadline_ms.map(Duration::from_millis),
-        context: context(&headers, body.context_id),
-    };
-    let idempotency_key = idempotency::key(&headers)?;
-    if idempotency_key.is_some() || prefers_async(&headers) {
-        let task = gate
-            .app
-            .submit_task(
-                &principal,
-                Submission {
-                    request,
-                    idempotency_key,
-                },
-            )
-            .await?;
-        let location = format!("/api/tasks/{}", task.row.id);
-        let view = outcome::task_view(task)?;
-        return Ok((
-            StatusCode::ACCEPTED,
-            [(header::LOCATION, location)],
-            Json(view),
-        )
-            .into_response());
+        context,
     }
-    let attached = gate.app.invoke(&principal, request).await?;
-    let task = attached.task;
-    match attached.outcome().await {
-        Outcome::Success(success) => Ok(Json(outcome::answer(task, success)?).into_response()),
-        Outcome::Problem(problem) => Err(Failure::of_task(problem, task.to_string())),
+}
+
+/// What the headers say of a call.
+struct CallHeaders {
+    durable: bool,
+    context: CallContext,
+}
+
+impl<S: Sync> FromRequestParts<S> for CallHeaders {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let trace = |name| text(&parts.headers, name).unwrap_or_default().to_owned();
+        let context = CallContext {
+            traceparent: trace("traceparent"),
+            tracestate: trace("tracestate"),
+            baggage: trace("baggage"),
+            ..CallContext::default()
+        };
+        Ok(Self {
+            durable: prefers_async(&parts.headers),
+            context,
+        })
     }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let text = headers.get(name)?.to_str().ok()?;
+    Some(text).filter(|text| text.len() <= MAX_TRACE_HEADER)
 }
 
 fn prefers_async(headers: &HeaderMap) -> bool {
     let values = headers
         .get_all("prefer")
         .iter()
-        .filter_map(|v| v.to_str().ok());
-    values
-        .flat_map(|v| v.split(','))
-        .any(|word| word.trim().eq_ignore_ascii_case("respond-async"))
+        .filter_map(|value| value.to_str().ok());
+    let mut preferences = values.flat_map(|value| value.split([',', ';']));
+    preferences.any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
 }
 
-/// W3C trace context as it came in, for the agent.
-fn context(headers: &HeaderMap, context_id: Option<String>) -> CallContext {
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default()
-            .to_owned()
-    };
-    CallContext {
-        traceparent: text("traceparent"),
-        tracestate: text("tracestate"),
-        baggage: text("baggage"),
-        context_id: context_id.unwrap_or_default(),
-        ..CallContext::default()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preference_is_found_among_others() {
+        let mut headers = HeaderMap::new();
+        headers.insert("prefer", HeaderValue::from_static("wait=5, respond-async"));
+        assert!(prefers_async(&headers));
+        headers.insert("prefer", HeaderValue::from_static("return=minimal"));
+        assert!(!prefers_async(&headers));
+    }
+
+    #[test]
+    fn an_input_travels_byte_for_byte() {
+        let text = r#"{"capability":"c","input":{"z": 1.00}}"#;
+        let body: InvokeRequest = serde_json::from_str(text).expect("well-formed");
+        let wish = wish("a".to_owned(), body, CallContext::default());
+        let expected = v1::payload::Content::Json(r#"{"z": 1.00}"#.into());
+        assert_eq!(wish.input.content, Some(expected));
     }
 }

@@ -1,98 +1,131 @@
 //! `/api/keys`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use parallax_api::Page;
-use parallax_api::keys as api;
+use parallax_api::keys::{CreateKey, CreatedKey, KeyView};
 use parallax_core::error::Error;
+use parallax_core::id::KeyId;
 use parallax_core::key::{ApiKey, KeyState};
+use parallax_core::name::Name;
 use parallax_core::time::Timestamp;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::authenticate::Caller;
-use super::body::{Body, Query};
+use super::body::Json;
 use super::gate::Gate;
+use super::idempotency::{Idempotency, Keep, Reply};
 use super::problem::Failure;
-use super::query::{Paging, page};
+use super::query::{self, Id, PageQuery, Params};
 use crate::app::keys::NewKey;
 
-pub(super) fn routes() -> OpenApiRouter<Gate> {
+/// Ten years: longer is "does not expire" and should be said so.
+const MAX_TTL_S: u64 = 10 * 366 * 24 * 3600;
+
+pub(crate) fn routes() -> OpenApiRouter<Gate> {
     OpenApiRouter::new()
-        .routes(routes!(list, create))
-        .routes(routes!(revoke))
+        .routes(routes!(list_keys, create_key))
+        .routes(routes!(revoke_key))
 }
 
 /// The tenant's keys, revoked ones too; never their secrets.
-#[utoipa::path(get, path = "/api/keys", params(Paging), responses((status = 200, body = Page<api::KeyView>)), tag = "keys")]
-async fn list(
+#[utoipa::path(get, path = "/api/keys", tag = "keys", params(PageQuery),
+    responses((status = 200, body = Page<KeyView>)))]
+async fn list_keys(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Query(paging): Query<Paging>,
-) -> Result<Json<Page<api::KeyView>>, Failure> {
-    let listed = gate.app.list_keys(&principal, &paging.page()?).await?;
+    Params(params): Params<PageQuery>,
+) -> Result<axum::Json<Page<KeyView>>, Failure> {
+    let listed = gate.app.list_keys(&principal, &params.page()?).await?;
     let now = gate.app.clock.now();
-    Ok(Json(page(
+    Ok(query::listed(
         listed,
         |key| key.id.to_string(),
         |key| view(&key, now),
-    )))
-}
-
-/// Makes a key. Its secret is in the answer and nowhere else.
-#[utoipa::path(post, path = "/api/keys", request_body = api::CreateKey, responses((status = 201, body = api::CreatedKey)), tag = "keys")]
-async fn create(
-    State(gate): State<Gate>,
-    Caller(principal): Caller,
-    Body(body): Body<api::CreateKey>,
-) -> Result<(StatusCode, Json<api::CreatedKey>), Failure> {
-    let groups = body
-        .groups
-        .iter()
-        .map(|g| g.parse())
-        .collect::<Result<_, _>>();
-    let wanted = NewKey {
-        name: body
-            .name
-            .parse()
-            .map_err(|e| Error::invalid(format!("`name`: {e}")))?,
-        scopes: body.scopes.into_iter().collect(),
-        groups: groups.map_err(|e| Error::invalid(format!("`groups`: {e}")))?,
-        ttl: body.expires_in_s.map(Duration::from_secs),
-    };
-    let (key, secret) = gate.app.create_key(&principal, wanted).await?;
-    let key = view(&key, gate.app.clock.now());
-    Ok((
-        StatusCode::CREATED,
-        Json(api::CreatedKey {
-            key,
-            secret: secret.reveal().to_owned(),
-        }),
     ))
 }
 
-/// Revokes a key; what it has open ends within seconds.
-#[utoipa::path(delete, path = "/api/keys/{id}", params(("id" = String, Path,)), responses((status = 204)), tag = "keys")]
-async fn revoke(
+/// Makes a key; its secret is shown this once.
+#[utoipa::path(post, path = "/api/keys", tag = "keys", request_body = CreateKey,
+    responses((status = 201, body = CreatedKey)))]
+async fn create_key(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    let id = id.parse().map_err(|e| Error::invalid(format!("{e}")))?;
-    gate.app.revoke_key(&principal, id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    once: Idempotency,
+    body: Json<CreateKey>,
+) -> Result<Response, Failure> {
+    let wanted = new_key(body.value)?;
+    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let work = async move {
+        let (key, secret) = app.create_key(&caller, wanted).await?;
+        let key = view(&key, app.clock.now());
+        let created = CreatedKey {
+            key,
+            secret: secret.reveal().to_owned(),
+        };
+        Ok(Reply::json(StatusCode::CREATED, &created))
+    };
+    once.run(&gate, &principal, &[&body.bytes], Keep::Nothing, work)
+        .await
 }
 
-fn view(key: &ApiKey, now: Timestamp) -> api::KeyView {
+/// Revokes a key: it opens nothing from now on, and what it has open ends within seconds.
+#[utoipa::path(delete, path = "/api/keys/{id}", tag = "keys",
+    params(("id" = String, Path, description = "The key's id")), responses((status = 204)))]
+async fn revoke_key(
+    State(gate): State<Gate>,
+    Caller(principal): Caller,
+    id: Id,
+    once: Idempotency,
+) -> Result<Response, Failure> {
+    let key: KeyId = id.parse()?;
+    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let work = async move {
+        app.revoke_key(&caller, key).await?;
+        Ok(Reply::empty())
+    };
+    once.run(&gate, &principal, &[], Keep::Answer, work).await
+}
+
+fn new_key(body: CreateKey) -> Result<NewKey, Error> {
+    let name = body
+        .name
+        .parse()
+        .map_err(|e| Error::invalid(format!("`name`: {e}")))?;
+    let groups = body
+        .groups
+        .iter()
+        .map(|group| group.parse::<Name>())
+        .collect::<Result<_, _>>();
+    let ttl = match body.expires_in_s {
+        Some(0) => return Err(Error::invalid("`expires_in_s` must be at least 1")),
+        Some(s) if s > MAX_TTL_S => {
+            return Err(Error::invalid(format!(
+                "`expires_in_s` may be at most {MAX_TTL_S}"
+            )));
+        }
+        ttl => ttl.map(Duration::from_secs),
+    };
+    Ok(NewKey {
+        name,
+        scopes: body.scopes.into_iter().collect(),
+        groups: groups.map_err(|e| Error::invalid(format!("`groups`: {e}")))?,
+        ttl,
+    })
+}
+
+fn view(key: &ApiKey, now: Timestamp) -> KeyView {
     let state = match key.state(now) {
         KeyState::Active => "active",
         KeyState::Expired => "expired",
         KeyState::Revoked => "revoked",
     };
-    api::KeyView {
+    KeyView {
         id: key.id,
         name: key.name.to_string(),
         scopes: key.scopes.iter().collect(),

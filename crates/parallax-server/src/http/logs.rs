@@ -1,154 +1,270 @@
-//! `GET /api/agents/{id}/logs`.
+//! `/api/agents/{id}/logs`: what replicas and builds wrote, read from the hosts that keep it.
+
+#![expect(
+    unused_qualifications,
+    reason = "utoipa's derive qualifies what it need not"
+)]
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::extract::State;
 use axum::response::Response;
-use parallax_api::logs as api;
-use parallax_core::error::Error;
+use parallax_api::Time;
+use parallax_api::logs::{LogEntry, LogLine};
+use parallax_core::error::{Error, Result};
 use parallax_core::time::Timestamp;
 use parallax_proto::v1;
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::authenticate::Caller;
-use super::body::Query;
 use super::gate::Gate;
 use super::problem::Failure;
-use super::stream::{Format, Item, over, respond, resume};
+use super::query::{self, Id, Params};
+use super::stream::{Entry, Format, Reader, Wanted};
 use crate::app::logs::{LogItem, LogPosition, LogQuery};
 
-pub(super) fn routes() -> OpenApiRouter<Gate> {
-    OpenApiRouter::new().routes(routes!(logs))
+/// Most sources that a cursor may name: more than an agent's live and kept replicas.
+const MAX_POSITIONS: usize = 256;
+/// Most last lines of each source that may be asked for.
+const MAX_TAIL: u32 = 100_000;
+
+pub(crate) fn routes() -> OpenApiRouter<Gate> {
+    OpenApiRouter::new().routes(routes!(agent_logs))
 }
 
-#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct LogsQuery {
-    /// Go on with new lines as they come.
-    #[serde(default)]
+    /// Goes on as lines are written.
+    #[serde(default, deserialize_with = "query::flag")]
     follow: bool,
-    /// The last n lines of each source.
-    tail: Option<u32>,
-    /// Only lines from this instant on (RFC 3339).
+    /// Only lines since then: RFC 3339, or an age such as `90s`, `10m`, `2h`, `7d`.
     since: Option<String>,
-    /// Only this replica.
+    /// The last n lines of each source instead of all; at most 100 000.
+    tail: Option<u32>,
+    /// Only this replica (`rpl_…`).
     replica: Option<String>,
-    /// Only replicas of this revision.
+    /// Only replicas of this revision's number.
     revision: Option<u64>,
     /// The log of the newest build instead.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "query::flag")]
     build: bool,
-    /// Go on after this cursor; `Last-Event-ID` wins.
+    /// A line's `cursor`: go on after it. `Last-Event-ID` does the same.
     after: Option<String>,
 }
 
-/// Logs of an agent's replicas, dead ones included, or of its build: server-sent events, a JSON
-/// document a line, or plain text, as `Accept` asks.
-#[utoipa::path(get, path = "/api/agents/{id}/logs", params(("id" = String, Path, description = "Id or name"), LogsQuery), responses((status = 200, body = api::LogEntry, content_type = "text/event-stream")), tag = "agents")]
-async fn logs(
+/// Lines of an agent's replicas, or of its newest build: as server-sent events, or by `Accept` as
+/// `application/x-ndjson` or `text/plain`. A source that is out of reach says so in between.
+#[utoipa::path(get, path = "/api/agents/{id}/logs", tag = "agents",
+    params(("id" = String, Path, description = "The agent's id or name"), LogsQuery),
+    responses((status = 200, content((LogEntry = "text/event-stream"),
+        (LogEntry = "application/x-ndjson"), (String = "text/plain")))))]
+async fn agent_logs(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Path(id): Path<String>,
-    Query(query): Query<LogsQuery>,
-    headers: HeaderMap,
+    id: Id,
+    Params(params): Params<LogsQuery>,
+    wanted: Wanted,
 ) -> Result<Response, Failure> {
-    let since = match &query.since {
-        Some(text) => {
-            let time: parallax_api::Time = text
-                .parse()
-                .map_err(|e| Error::invalid(format!("`since`: {e}")))?;
-            Some(time.0)
-        }
-        None => None,
+    let since = params
+        .since
+        .as_deref()
+        .map(|text| since(text, gate.app.clock.now()))
+        .transpose()?;
+    if params.tail.is_some_and(|tail| tail > MAX_TAIL) {
+        return Err(Error::invalid(format!("`tail` may be at most {MAX_TAIL}")).into());
+    }
+    let replica = params.replica.map(|text| text.parse()).transpose();
+    let after = wanted.last.or(params.after);
+    let query = LogQuery {
+        follow: params.follow,
+        tail: params.tail,
+        replica: replica.map_err(|e| Error::invalid(format!("`replica`: {e}")))?,
+        revision: params.revision,
+        build: params.build,
+        after: after
+            .as_deref()
+            .map(positions)
+            .transpose()?
+            .unwrap_or_default(),
     };
-    let replica = match &query.replica {
-        Some(text) => Some(
-            text.parse()
-                .map_err(|e| Error::invalid(format!("`replica`: {e}")))?,
-        ),
-        None => None,
+    let mut feed = gate.app.agent_logs(&principal, &id.0, &query).await?;
+    let mut cursor = Cursor::new(query.after);
+    let format = match wanted.format {
+        Some(format @ (Format::Ndjson | Format::Text)) => format,
+        _ => Format::Sse,
     };
-    let after = match resume(&headers, query.after) {
-        Some(cursor) => cursor
-            .split(',')
-            .map(str::parse)
-            .collect::<Result<Vec<LogPosition>, _>>()?,
-        None => Vec::new(),
+    let reader = Reader {
+        gate,
+        principal,
+        request: wanted.request,
+        format,
     };
-    let mut positions: Positions = after
-        .iter()
-        .map(|p| (p.source.clone(), (p.incarnation, p.seq)))
-        .collect();
-    let wanted = LogQuery {
-        follow: query.follow,
-        tail: query.tail,
-        replica,
-        revision: query.revision,
-        build: query.build,
-        after,
-    };
-    let mut feed = gate.app.agent_logs(&principal, &id, &wanted).await?;
-    let items = async_stream::stream! {
-        let end = over(&gate, &principal);
-        tokio::pin!(end);
-        loop {
-            let item = tokio::select! {
-                item = feed.next() => item,
-                failure = &mut end => {
-                    if let Some(failure) = failure {
-                        let data = api::LogEntry::Problem { problem: Box::new(failure.document()) };
-                        yield Item { cursor: None, data, text: "the credential opens nothing any more".to_owned() };
-                    }
-                    break;
-                }
+    reader.respond(async_stream::stream! {
+        while let Some(item) = feed.next().await {
+            let old = |record: &v1::LogRecord| {
+                since.is_some_and(|since| Timestamp::from_unix_micros(record.time_unix_us) < since)
             };
             match item {
-                Some(LogItem::Record(record)) => {
-                    positions.insert(record.source_id.clone(), (record.incarnation, record.seq));
-                    if since.is_none_or(|since| Timestamp::from_unix_micros(record.time_unix_us) >= since) {
-                        yield line(record, cursor(&positions));
-                    }
+                LogItem::Record(record) if old(&record) => cursor.passed(&record),
+                LogItem::Record(record) => {
+                    cursor.passed(&record);
+                    yield Ok(line(&record, cursor.to_string()));
                 }
-                Some(LogItem::Unavailable { source, message }) => {
-                    let text = format!("[{source}] logs are unavailable: {message}");
-                    yield Item { cursor: None, data: api::LogEntry::Unavailable { source, message }, text };
-                }
-                None => break,
+                LogItem::Unavailable { source, message } => yield Ok(unavailable(source, message)),
             }
         }
-    };
-    Ok(respond(Format::wanted(&headers), items))
+    })
 }
-
-type Positions = BTreeMap<String, (u64, u64)>;
 
 /// Where a reader is in every source that it has seen.
-fn cursor(positions: &Positions) -> String {
-    let parts: Vec<String> = positions
-        .iter()
-        .map(|(source, (incarnation, seq))| format!("{source}:{incarnation}:{seq}"))
-        .collect();
-    parts.join(",")
+struct Cursor(BTreeMap<String, LogPosition>);
+
+impl Cursor {
+    fn new(after: Vec<LogPosition>) -> Self {
+        Self(
+            after
+                .into_iter()
+                .map(|position| (position.source.clone(), position))
+                .collect(),
+        )
+    }
+
+    fn passed(&mut self, record: &v1::LogRecord) {
+        let position = LogPosition {
+            source: record.source_id.clone(),
+            incarnation: record.incarnation,
+            seq: record.seq,
+        };
+        self.0.insert(record.source_id.clone(), position);
+    }
 }
 
-fn line(record: v1::LogRecord, cursor: String) -> Item<api::LogEntry> {
-    let text = String::from_utf8_lossy(&record.line).into_owned();
-    let line = api::LogLine {
-        source: record.source_id,
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, position) in self.0.values().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{position}")?;
+        }
+        Ok(())
+    }
+}
+
+fn positions(text: &str) -> Result<Vec<LogPosition>> {
+    if text.split(',').count() > MAX_POSITIONS {
+        return Err(Error::invalid(format!(
+            "a log cursor names at most {MAX_POSITIONS} sources"
+        )));
+    }
+    text.split(',').map(str::parse).collect()
+}
+
+/// Reads a time or an age.
+fn since(text: &str, now: Timestamp) -> Result<Timestamp> {
+    if let Ok(time) = text.parse::<Time>() {
+        return Ok(time.0);
+    }
+    let wrong = || {
+        let text = text.escape_debug();
+        Error::invalid(format!(
+            "`since`: `{text}` is neither a time (RFC 3339) nor an age (`10m`)"
+        ))
+    };
+    let unit = match text.bytes().last() {
+        Some(b's') => 1,
+        Some(b'm') => 60,
+        Some(b'h') => 3600,
+        Some(b'd') => 24 * 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    let micros = i64::from(number).saturating_mul(unit * 1_000_000);
+    Ok(Timestamp::from_unix_micros(
+        now.unix_micros().saturating_sub(micros),
+    ))
+}
+
+fn line(record: &v1::LogRecord, cursor: String) -> Entry {
+    let line = LogLine {
+        source: record.source_id.clone(),
         incarnation: record.incarnation,
         seq: record.seq,
         time: Timestamp::from_unix_micros(record.time_unix_us).into(),
-        stream: record.stream,
-        line: text.clone(),
+        stream: record.stream.clone(),
+        line: String::from_utf8_lossy(&record.line).into_owned(),
         partial: record.partial,
         gap_before: record.gap_before,
         cursor: cursor.clone(),
     };
-    Item {
-        cursor: Some(cursor),
-        data: api::LogEntry::Line(line),
+    // A line in pieces is put together again by leaving the line's end out.
+    let end = if line.partial { "" } else { "\n" };
+    let text = Some(format!("{}{end}", line.line));
+    Entry {
+        id: Some(cursor),
         text,
+        ..Entry::new("line", &LogEntry::Line(line))
+    }
+}
+
+fn unavailable(source: String, message: String) -> Entry {
+    let text = Some(format!(
+        "! the log of {source} is out of reach: {message}\n"
+    ));
+    Entry {
+        text,
+        ..Entry::new("unavailable", &LogEntry::Unavailable { source, message })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(source: &str, seq: u64) -> v1::LogRecord {
+        v1::LogRecord {
+            source_id: source.to_owned(),
+            incarnation: 1,
+            seq,
+            time_unix_us: 1_000_000,
+            stream: "stdout".to_owned(),
+            line: vec![b'a', 0xff].into(),
+            partial: false,
+            gap_before: false,
+        }
+    }
+
+    #[test]
+    fn a_cursor_names_every_source_and_can_be_read_again() {
+        let mut cursor = Cursor::new(positions("rpl_b:1:4").expect("well-formed"));
+        cursor.passed(&record("rpl_a", 7));
+        cursor.passed(&record("rpl_b", 5));
+        assert_eq!(cursor.to_string(), "rpl_a:1:7,rpl_b:1:5");
+        let read = Cursor::new(positions(&cursor.to_string()).expect("it was just written"));
+        assert_eq!(read.to_string(), cursor.to_string());
+        assert!(positions("rpl_a:1").is_err());
+    }
+
+    #[test]
+    fn since_is_a_time_or_an_age() {
+        let now = Timestamp::from_unix_millis(100_000);
+        assert_eq!(
+            since("90s", now).expect("an age"),
+            Timestamp::from_unix_millis(10_000)
+        );
+        let time = since("1970-01-01T00:00:01Z", now).expect("a time");
+        assert_eq!(time, Timestamp::from_unix_millis(1000));
+        for wrong in ["", "m", "-1s", "soon", "5ä"] {
+            assert!(since(wrong, now).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_do_not_break_a_line() {
+        let entry = line(&record("rpl_a", 1), "rpl_a:1:1".to_owned());
+        assert_eq!(entry.text.as_deref(), Some("a\u{fffd}\n"));
     }
 }

@@ -1,87 +1,72 @@
-//! Counters for Prometheus. Labels come from route templates and closed lists only.
+//! What the HTTP side counts. Labels come from route templates and closed lists only, so that no
+//! caller can grow them.
 
-use parallax_core::status::Phase;
-use prometheus_client::encoding::text::encode;
+use axum::http::{Method, StatusCode};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-type Labels = [(&'static str, String); 3];
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    method: &'static str,
+    route: String,
+    status: u16,
+}
 
-/// The meters of a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+/// Counters since the server started.
+#[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    registry: Registry,
-    requests: Family<Labels, Counter>,
-    instances: Gauge,
-    waiting: Gauge,
-    agents: Family<[(&'static str, &'static str); 1], Gauge>,
+    requests: Family<Request, Counter>,
+    invocations: Family<Outcome, Counter>,
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
-        let mut registry = Registry::with_prefix("parallax");
-        let (requests, instances, waiting, agents) = (
-            Family::default(),
-            Gauge::default(),
-            Gauge::default(),
-            Family::default(),
-        );
-        registry.register(
-            "http_requests",
-            "Requests by route, method and status",
-            Family::clone(&requests),
-        );
-        registry.register(
-            "agent_instances",
-            "Agent instances with a lease",
-            Gauge::clone(&instances),
-        );
-        registry.register(
-            "calls_waiting",
-            "Calls that wait for an instance with credit",
-            Gauge::clone(&waiting),
-        );
-        registry.register("agents", "Hosted agents by phase", Family::clone(&agents));
-        Self {
-            registry,
-            requests,
-            instances,
-            waiting,
-            agents,
-        }
-    }
-
-    pub(crate) fn answered(&self, route: &str, method: &str, status: u16) {
-        let labels = [
-            ("route", route.to_owned()),
-            ("method", method.to_owned()),
-            ("status", status.to_string()),
-        ];
+    /// Counts an answer; of a stream, its beginning.
+    pub(crate) fn answered(&self, method: &Method, route: &str, status: StatusCode) {
+        let method = known(method);
+        let labels = Request {
+            method,
+            route: route.to_owned(),
+            status: status.as_u16(),
+        };
         self.requests.get_or_create(&labels).inc();
     }
 
-    /// The text of a scrape.
-    pub(crate) fn text(
-        &self,
-        totals: (usize, usize),
-        phases: impl Iterator<Item = Phase>,
-    ) -> String {
-        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.instances.set(number(totals.0));
-        self.waiting.set(number(totals.1));
-        for phase in Phase::ALL {
-            self.agents
-                .get_or_create(&[("phase", phase.as_str())])
-                .set(0);
-        }
-        for phase in phases {
-            self.agents
-                .get_or_create(&[("phase", phase.as_str())])
-                .inc();
-        }
-        let mut text = String::new();
-        encode(&mut text, &self.registry).expect("writing to a String cannot fail");
-        text
+    /// Counts an attached call by how it ended: `succeeded` or an error's code.
+    pub(crate) fn invoked(&self, outcome: &'static str) {
+        self.invocations.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let requests = self.requests.clone();
+        registry.register(
+            "parallax_http_requests",
+            "Requests by route and status",
+            requests,
+        );
+        let (name, help) = (
+            "parallax_http_invocations",
+            "Attached calls over HTTP by their end",
+        );
+        registry.register(name, help, self.invocations.clone());
+    }
+}
+
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
     }
 }

@@ -1,55 +1,98 @@
-//! One id, one log line and one count for each request.
+//! The outermost layer: names every request, writes its problem, its log line and its metrics.
 
-use std::time::Instant;
+use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::HeaderValue;
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
-use parallax_core::id::RequestId;
+use parallax_core::id;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::gate::Gate;
+use super::problem;
 use crate::clock::random;
 
-const HEADER: &str = "x-request-id";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest id that is taken over from a caller.
+const LONGEST_ID: usize = 128;
 
-tokio::task_local! {
-    static REQUEST_ID: String;
+/// Names a request in the log, in the answer's `x-request-id` and in problems.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) Arc<str>);
+
+impl<S: Sync> FromRequestParts<S> for RequestId {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .unwrap_or_else(|| Self("".into())))
+    }
 }
 
-/// The id of the request in hand; empty outside of one.
-pub(crate) fn request_id() -> String {
-    REQUEST_ID.try_with(Clone::clone).unwrap_or_default()
-}
-
-/// Gives the request its id, and notes how it went. Neither header nor body is ever logged.
-pub(crate) async fn observe(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let id = RequestId::new(gate.app.clock.now(), random()).to_string();
-    let method = request.method().clone();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "unmatched".to_owned(), |p| p.as_str().to_owned());
-    let span = tracing::info_span!("request", request_id = %id, %method, %route, caller = tracing::field::Empty);
-    let answer = REQUEST_ID
-        .scope(id.clone(), next.run(request))
-        .instrument(span.clone());
-    let mut response = answer.await;
-    let status = response.status();
-    gate.metrics
-        .answered(&route, method.as_str(), status.as_u16());
-    span.in_scope(|| {
-        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if status.is_server_error() {
-            tracing::warn!(status = status.as_u16(), millis, "answered");
-        } else {
-            tracing::debug!(status = status.as_u16(), millis, "answered");
-        }
+pub(crate) async fn observe(
+    State(gate): State<Gate>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = given(request.headers()).unwrap_or_else(|| {
+        id::RequestId::new(gate.app.clock.now(), random())
+            .to_string()
+            .into()
     });
+    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let method = request.method().clone();
+    let span = tracing::info_span!(
+        "request", request_id = %id, %method, route, caller = tracing::field::Empty
+    );
+    let started = Instant::now();
+    let response = next.run(request).instrument(span.clone()).await;
+    let mut response = problem::finish(response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(HEADER, value);
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    gate.metrics.answered(&method, route, response.status());
+    let status = response.status().as_u16();
+    let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    if status >= 500 {
+        tracing::warn!(parent: &span, status, elapsed_us, "answered");
+    } else {
+        tracing::debug!(parent: &span, status, elapsed_us, "answered");
     }
     response
+}
+
+/// A caller's own id, where it cannot do harm in a log or a header.
+fn given(headers: &HeaderMap) -> Option<Arc<str>> {
+    let text = headers.get(REQUEST_ID)?.to_str().ok()?;
+    let harmless = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+    let taken = !text.is_empty() && text.len() <= LONGEST_ID && text.bytes().all(harmless);
+    taken.then(|| text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(value: &str, expected: bool) {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, value.parse().expect("a header's value"));
+        assert_eq!(given(&headers).is_some(), expected, "{value}");
+    }
+
+    #[test]
+    fn a_callers_id_is_taken_over_when_it_is_harmless() {
+        check("5f2b-17.a_b", true);
+        check("", false);
+        check("a b", false);
+        check("x\";rm", false);
+        check(&"a".repeat(129), false);
+    }
 }

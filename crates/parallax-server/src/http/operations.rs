@@ -1,10 +1,19 @@
-//! `/healthz`, `/readyz` and `/metrics`, for whoever runs the server.
+//! `/healthz`, `/readyz`, `/metrics`.
+
+use std::collections::BTreeSet;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use parallax_core::key::Scope;
+use parallax_core::error::{Code, Error};
+use parallax_core::key::{Principal, Scope};
+use parallax_core::status::Phase;
 use parallax_store::Page;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -13,44 +22,132 @@ use super::gate::Gate;
 use super::problem::Failure;
 use crate::auth::require;
 
-/// Agents that a scrape counts; a tenant with more sees the first.
-const COUNTED: u32 = 10_000;
+/// Agents that are counted by phase; beyond this the gauges say less than there are.
+const AGENTS_COUNTED: u32 = 10_000;
 
-pub(super) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<Gate> {
     OpenApiRouter::new()
         .routes(routes!(healthz))
         .routes(routes!(readyz))
         .routes(routes!(metrics))
 }
 
-/// Whether the process lives. Needs no credential.
-#[utoipa::path(get, path = "/healthz", responses((status = 200, description = "It does")), tag = "operations", security(()))]
+/// Whether the process answers.
+#[utoipa::path(get, path = "/healthz", tag = "operations", security(()),
+    responses((status = 200, body = String, content_type = "text/plain")))]
 async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether the server takes work: its database answers and it is not stopping. Needs no credential.
-#[utoipa::path(get, path = "/readyz", responses((status = 200, description = "It does"), (status = 503, description = "It does not; the text says why")), tag = "operations", security(()))]
-async fn readyz(State(gate): State<Gate>) -> Response {
+/// Whether the server takes work: the database answers, and the server is not stopping.
+#[utoipa::path(get, path = "/readyz", tag = "operations", security(()),
+    responses((status = 200, body = String, content_type = "text/plain")))]
+async fn readyz(State(gate): State<Gate>) -> Result<&'static str, Failure> {
     if gate.app.shutdown.is_cancelled() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+        return Err(Error::new(Code::ShuttingDown, "the server is stopping").into());
     }
-    match gate.app.store.ping().await {
-        Ok(()) => "ready\n".into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
-    }
+    gate.app.store.ping().await?;
+    Ok("ready\n")
 }
 
-/// Prometheus metrics; needs `read`.
-#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "Prometheus text", body = String)), tag = "operations")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InPhase {
+    phase: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InState {
+    state: &'static str,
+}
+
+/// Figures for Prometheus: the server's requests, and the agents of the caller's tenant.
+#[utoipa::path(get, path = "/metrics", tag = "operations",
+    responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics(State(gate): State<Gate>, Caller(principal): Caller) -> Result<Response, Failure> {
     require(&principal, Scope::Read)?;
-    let agents = gate
+    let mut registry = Registry::default();
+    gate.metrics.register(&mut registry);
+    let names = count_agents(&gate, &principal, &mut registry).await?;
+    count_instances(&gate, &principal, names, &mut registry)?;
+    let mut text = String::new();
+    encode(&mut text, &registry).map_err(Error::internal)?;
+    let content = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, content)], text).into_response())
+}
+
+async fn count_agents(
+    gate: &Gate,
+    principal: &Principal,
+    registry: &mut Registry,
+) -> Result<BTreeSet<String>, Error> {
+    let by_phase = Family::<InPhase, Gauge>::default();
+    for phase in Phase::ALL {
+        by_phase
+            .get_or_create(&InPhase {
+                phase: phase.as_str(),
+            })
+            .set(0);
+    }
+    let listed = gate
         .app
-        .list_agents(&principal, None, &Page::first(COUNTED))
+        .list_agents(principal, None, &Page::first(AGENTS_COUNTED))
         .await?;
-    let phases = agents.items.iter().map(|agent| agent.status.phase);
-    let text = gate.metrics.text(gate.app.directory.totals(), phases);
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    for agent in &listed.items {
+        by_phase
+            .get_or_create(&InPhase {
+                phase: agent.status.phase.as_str(),
+            })
+            .inc();
+    }
+    registry.register("parallax_agents", "Hosted agents by phase", by_phase);
+    Ok(listed
+        .items
+        .into_iter()
+        .map(|agent| agent.name.to_string())
+        .collect())
+}
+
+/// `names` are those of the hosted agents: calls may wait for one that has no instance.
+fn count_instances(
+    gate: &Gate,
+    principal: &Principal,
+    mut names: BTreeSet<String>,
+    registry: &mut Registry,
+) -> Result<(), Error> {
+    let (instances, in_flight) = (Family::<InState, Gauge>::default(), Gauge::<i64>::default());
+    for view in gate.app.registry(principal, None)? {
+        instances
+            .get_or_create(&InState {
+                state: view.state.as_str(),
+            })
+            .inc();
+        in_flight.inc_by(i64::from(view.in_flight));
+        names.insert(view.agent_name);
+    }
+    let waiting = Gauge::<i64>::default();
+    for name in names.iter().filter_map(|name| name.parse().ok()) {
+        let calls = gate
+            .app
+            .directory
+            .find(principal.tenant, &name)
+            .map_or(0, |g| g.size().1);
+        waiting.inc_by(i64::try_from(calls).unwrap_or(i64::MAX));
+    }
+    let name = "parallax_agent_instances";
+    registry.register(
+        name,
+        "Connected instances, external and hosted, by state",
+        instances,
+    );
+    registry.register(
+        "parallax_tasks_in_flight",
+        "Tasks that instances have",
+        in_flight,
+    );
+    registry.register(
+        "parallax_calls_waiting",
+        "Attached calls that wait for room",
+        waiting,
+    );
+    Ok(())
 }

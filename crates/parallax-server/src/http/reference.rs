@@ -1,94 +1,234 @@
-//! The reference pages that are generated from the code.
+//! The OpenAPI document's frame, and the reference texts that are made from it.
 
-use std::fmt::Write;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
-use parallax_core::error::Code;
-use utoipa::openapi::path::{HttpMethod, Operation};
+use parallax_core::error::{Code, Error};
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn, PathItem};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    Components, Content, ContentBuilder, Info, OpenApi, Ref, RefOr, Required, ResponseBuilder,
+};
+use utoipa::{PartialSchema, ToSchema};
 
-use super::problem::status;
+use super::problem;
 
-/// `docs/reference/http.md`: every route with what it takes and answers.
-#[must_use]
-pub fn http() -> String {
-    let document = super::openapi();
-    let mut text = String::from(
-        "# HTTP API\n\nGenerated from the handlers by `cargo xtask codegen`; the whole contract is `openapi/parallax-v1.json`.\n\n\
-         Every request needs `Authorization: Bearer plx_key_…`, except `/healthz` and `/readyz`. Errors are \
-         `application/problem+json`; their codes are in [errors.md](errors.md). `{id}` of an agent is its id or its name. \
-         Lists take `?limit=&cursor=` and answer `{items, next_cursor}`. Streams are server-sent events with `id:` cursors and \
-         `Last-Event-ID`; `Accept: application/x-ndjson` gives a document a line.\n",
-    );
-    for (path, item) in &document.paths.paths {
-        let operations: [(HttpMethod, &Option<Operation>); 4] = [
-            (HttpMethod::Get, &item.get),
-            (HttpMethod::Post, &item.post),
-            (HttpMethod::Put, &item.put),
-            (HttpMethod::Delete, &item.delete),
-        ];
-        for (method, operation) in operations {
-            if let Some(operation) = operation {
-                section(
-                    &mut text,
-                    &format!("{method:?}").to_uppercase(),
-                    path,
-                    operation,
-                );
-            }
+const BEARER: &str = "bearer";
+
+/// Adds what holds for every operation: credentials, and how problems look.
+pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
+    let mut info = Info::new("Parallax", env!("CARGO_PKG_VERSION"));
+    info.description = Some("Hosts and orchestrates AI agents.".to_owned());
+    api.info = info;
+    api.security = Some(vec![SecurityRequirement::new(BEARER, Vec::<String>::new())]);
+    let components = api.components.get_or_insert_with(Components::new);
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    components.add_security_scheme(BEARER, bearer);
+    let name = parallax_api::Problem::name().into_owned();
+    components
+        .schemas
+        .insert(name.clone(), parallax_api::Problem::schema());
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(name)))
+        .build();
+    let problem = ResponseBuilder::new()
+        .description("Any failure; see docs/reference/errors.md")
+        .content(parallax_api::problem::MEDIA_TYPE, content)
+        .build();
+    for item in api.paths.paths.values_mut() {
+        for operation in operations_mut(item) {
+            let default = RefOr::T(problem.clone());
+            operation
+                .responses
+                .responses
+                .insert("default".to_owned(), default);
         }
     }
-    text
+    api
 }
 
-fn section(text: &mut String, method: &str, path: &str, operation: &Operation) {
-    let about = [
-        operation.summary.as_deref(),
-        operation.description.as_deref(),
-    ];
-    let about: Vec<&str> = about
-        .into_iter()
-        .flatten()
-        .filter(|part| !part.is_empty())
-        .collect();
-    put(
-        text,
-        format_args!("\n## `{method} {path}`\n\n{}\n", about.join("\n\n")),
-    );
-    let parameters = operation.parameters.iter().flatten();
-    for parameter in parameters {
-        let words = parameter.description.as_deref().unwrap_or_default();
-        put(text, format_args!("\n- `{}`: {words}", parameter.name));
-    }
-    let statuses: Vec<&str> = operation
-        .responses
-        .responses
-        .keys()
-        .map(String::as_str)
-        .collect();
-    put(text, format_args!("\n\nAnswers {}.\n", statuses.join(", ")));
-}
-
-/// `docs/reference/errors.md`: every code.
+/// `docs/reference/http.md`.
 #[must_use]
-pub fn errors() -> String {
-    let mut text = String::from(
-        "# Error codes\n\nGenerated from the code by `cargo xtask codegen`. A problem document carries the code in `code`; \
-         over gRPC it travels in the `parallax-code` metadata.\n\n| code | HTTP | meaning |\n|---|---|---|\n",
-    );
-    for code in Code::ALL {
-        let meaning: Vec<&str> = code.explanation().lines().map(str::trim).collect();
-        put(
-            &mut text,
-            format_args!(
-                "| `{code}` | {} | {} |\n",
-                status(*code).as_u16(),
-                meaning.join(" ").trim()
-            ),
-        );
+pub fn markdown() -> String {
+    let api = super::openapi();
+    let mut by_tag: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, item) in &api.paths.paths {
+        for (method, operation) in operations(item) {
+            let tag = operation
+                .tags
+                .iter()
+                .flatten()
+                .next()
+                .cloned()
+                .unwrap_or_default();
+            by_tag
+                .entry(tag)
+                .or_default()
+                .push(section(method, path, operation));
+        }
+    }
+    let mut text = HTTP_INTRODUCTION.to_owned();
+    for (tag, sections) in by_tag {
+        let _infallible = write!(text, "\n## {tag}\n\n{}", sections.join("\n"));
     }
     text
 }
 
-fn put(text: &mut String, words: std::fmt::Arguments<'_>) {
-    text.write_fmt(words)
-        .expect("writing to a String cannot fail");
+/// `docs/reference/errors.md`.
+#[must_use]
+pub fn errors_markdown() -> String {
+    let mut text = ERRORS_INTRODUCTION.to_owned();
+    for &code in Code::ALL {
+        let explanation = code
+            .explanation()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        let http = problem::status(code).as_u16();
+        let grpc = crate::grpc::status(&Error::new(code, "")).code();
+        let _infallible = writeln!(text, "| `{code}` | {http} | `{grpc:?}` | {explanation} |");
+    }
+    text
+}
+
+/// `openapi/parallax.json`.
+#[must_use]
+pub fn openapi_json() -> String {
+    let json = super::openapi()
+        .to_pretty_json()
+        .expect("the document has only string keys");
+    format!("{json}\n")
+}
+
+const HTTP_INTRODUCTION: &str = "# HTTP API
+
+Generated from the handlers by `parallax docs-reference`; `openapi/parallax.json` is the same for
+programs.
+
+Every request needs `Authorization: Bearer plx_key_…`, but `/healthz` and `/readyz`. Failures are
+`application/problem+json` (RFC 9457) with a stable `code` (see [errors](errors.md)) and the
+`request_id` under which the server's log has more. Mutations take `Idempotency-Key`: the same key
+with the same request gets the same answer for a day. Lists take `limit` and `cursor`. Streams are
+server-sent events whose `id` goes back in `Last-Event-ID`, or lines of JSON with
+`Accept: application/x-ndjson`.
+";
+
+const ERRORS_INTRODUCTION: &str = "# Errors
+
+Generated by `parallax docs-reference`. Programs decide by the code; over gRPC it travels in the
+metadata `parallax-code`.
+
+| code | HTTP | gRPC | meaning |
+|---|---|---|---|
+";
+
+fn section(method: &str, path: &str, operation: &Operation) -> String {
+    let mut text = format!("### `{method} {path}`\n\n");
+    let said = [&operation.summary, &operation.description];
+    for paragraph in said.into_iter().flatten() {
+        text.push_str(paragraph.trim());
+        text.push_str("\n\n");
+    }
+    for parameter in operation.parameters.iter().flatten() {
+        if let RefOr::T(parameter) = parameter {
+            text.push_str(&parameter_line(parameter));
+        }
+    }
+    if let Some(RefOr::T(body)) = &operation.request_body {
+        let kinds: Vec<String> = body
+            .content
+            .iter()
+            .map(|(kind, content)| content_line(kind, content))
+            .collect();
+        let _infallible = writeln!(text, "- body: {}", kinds.join(", "));
+    }
+    for (status, response) in &operation.responses.responses {
+        let RefOr::T(response) = response else {
+            continue;
+        };
+        if status == "default" {
+            continue;
+        }
+        let kinds: Vec<String> = response
+            .content
+            .iter()
+            .map(|(kind, content)| content_line(kind, content))
+            .collect();
+        let about = Some(response.description.as_str()).filter(|text| !text.is_empty());
+        let about = about.map_or_else(String::new, |text| format!(" – {text}"));
+        let kinds = if kinds.is_empty() {
+            "nothing".to_owned()
+        } else {
+            kinds.join(", ")
+        };
+        let _infallible = writeln!(text, "- {status}: {kinds}{about}");
+    }
+    text
+}
+
+fn parameter_line(parameter: &Parameter) -> String {
+    let place = match parameter.parameter_in {
+        ParameterIn::Path => "path",
+        ParameterIn::Query => "query",
+        ParameterIn::Header => "header",
+        _ => "other",
+    };
+    let needed = if parameter.required == Required::True {
+        ", required"
+    } else {
+        ""
+    };
+    let about = parameter
+        .description
+        .as_deref()
+        .unwrap_or("")
+        .replace('\n', " ");
+    format!(
+        "- `{}` ({place}{needed}): {}\n",
+        parameter.name,
+        about.trim()
+    )
+}
+
+fn content_line(kind: &str, content: &RefOr<Content>) -> String {
+    let schema = match content {
+        RefOr::T(content) => content.schema.as_ref(),
+        RefOr::Ref(_) => None,
+    };
+    match schema {
+        Some(RefOr::Ref(reference)) => {
+            let name = reference
+                .ref_location
+                .rsplit('/')
+                .next()
+                .unwrap_or_default();
+            format!("`{name}` as `{kind}`")
+        }
+        _ => format!("`{kind}`"),
+    }
+}
+
+/// The operations of a path, by method.
+pub(crate) fn operations(item: &PathItem) -> Vec<(&'static str, &Operation)> {
+    let all = [
+        ("GET", &item.get),
+        ("PUT", &item.put),
+        ("POST", &item.post),
+        ("DELETE", &item.delete),
+        ("PATCH", &item.patch),
+    ];
+    all.into_iter()
+        .filter_map(|(method, found)| Some((method, found.as_ref()?)))
+        .collect()
+}
+
+fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let all = [
+        &mut item.get,
+        &mut item.put,
+        &mut item.post,
+        &mut item.delete,
+        &mut item.patch,
+    ];
+    all.into_iter().filter_map(Option::as_mut)
 }

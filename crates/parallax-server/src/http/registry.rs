@@ -1,147 +1,163 @@
 //! `/api/registry`: who is connected now.
 
-use axum::Json;
+#![expect(
+    unused_qualifications,
+    reason = "utoipa's derive qualifies what it need not"
+)]
+
+use std::sync::Arc;
+
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use parallax_api::Page;
-use parallax_api::registry as api;
+use parallax_api::registry::{CapabilityView, RegistryEntry, RegistryEvent, SdkView};
 use parallax_proto::v1;
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::authenticate::Caller;
-use super::body::Query;
 use super::gate::Gate;
 use super::problem::Failure;
-use super::query::Paging;
-use super::stream::{Format, Item, over, respond};
-use crate::app::registry::{RegistryNews, cursor};
-use crate::dispatch::InstanceView;
+use super::query::{self, Params};
+use super::stream::{Entry, Format, Reader, Wanted};
+use crate::app::registry::{RegistryNews, RegistryWatch};
+use crate::clock::Clock;
+use crate::dispatch::{InstanceView, RegistryChange};
 
-pub(super) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<Gate> {
     OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(watch))
+        .routes(routes!(list_registry))
+        .routes(routes!(watch_registry))
 }
 
-#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ListQuery {
-    /// At most 500; 100 when absent.
+struct RegistryQuery {
+    /// Most items: 1 to 500, 100 when absent.
     limit: Option<u32>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
-    /// Only agents that offer this capability.
+    /// Only instances that offer this capability.
     capability: Option<String>,
 }
 
-/// Connected agents, external and hosted.
-#[utoipa::path(get, path = "/api/registry", params(ListQuery), responses((status = 200, body = Page<api::RegistryEntry>)), tag = "registry")]
-async fn list(
+/// Every connected instance, external and hosted, by agent name.
+#[utoipa::path(get, path = "/api/registry", tag = "registry", params(RegistryQuery),
+    responses((status = 200, body = Page<RegistryEntry>)))]
+async fn list_registry(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<Page<api::RegistryEntry>>, Failure> {
-    let limit = Paging {
-        limit: query.limit,
-        cursor: None,
+    Params(params): Params<RegistryQuery>,
+) -> Result<axum::Json<Page<RegistryEntry>>, Failure> {
+    let page = query::page(params.limit, params.cursor.as_deref())?;
+    let mut views = gate
+        .app
+        .registry(&principal, params.capability.as_deref())?;
+    if let Some((name, uuid)) = page
+        .after
+        .as_deref()
+        .and_then(|cursor| cursor.split_once('/'))
+    {
+        views.retain(|view| (view.agent_name.as_str(), view.peer.uuid.as_str()) > (name, uuid));
     }
-    .limit()? as usize;
-    let mut views = gate.app.registry(&principal, query.capability.as_deref())?;
-    if let Some(after) = &query.cursor {
-        views.retain(|view| cursor(view) > *after);
-    }
+    let limit = page.limit as usize;
     let more = views.len() > limit;
     views.truncate(limit);
-    let next_cursor = views.last().filter(|_| more).map(cursor);
-    Ok(Json(Page {
-        items: views.iter().map(|view| entry(&gate, view)).collect(),
-        next_cursor,
-    }))
+    let next_cursor = views
+        .last()
+        .filter(|_| more)
+        .map(|v| format!("{}/{}", v.agent_name, v.peer.uuid));
+    let items = views
+        .iter()
+        .map(|view| entry(view, &gate.app.clock))
+        .collect();
+    Ok(axum::Json(Page { items, next_cursor }))
 }
 
-/// The present entries, then each change.
-#[utoipa::path(get, path = "/api/registry/watch", responses((status = 200, body = api::RegistryEvent, content_type = "text/event-stream")), tag = "registry")]
-async fn watch(
+/// The present entries, then each change, as a stream. Whoever falls behind gets `resync` and the
+/// present entries again.
+#[utoipa::path(get, path = "/api/registry/watch", tag = "registry",
+    responses((status = 200, content((RegistryEvent = "text/event-stream"),
+        (RegistryEvent = "application/x-ndjson")))))]
+async fn watch_registry(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    headers: HeaderMap,
+    wanted: Wanted,
 ) -> Result<Response, Failure> {
     let mut watch = gate.app.watch_registry(&principal)?;
-    let format = Format::wanted(&headers);
-    let items = async_stream::stream! {
-        let end = over(&gate, &principal);
-        tokio::pin!(end);
-        let mut whole = true;
+    let format = wanted
+        .format
+        .filter(|f| *f == Format::Ndjson)
+        .unwrap_or(Format::Sse);
+    let app = Arc::clone(&gate.app);
+    let reader = Reader {
+        gate,
+        principal: principal.clone(),
+        request: wanted.request,
+        format,
+    };
+    reader.respond(async_stream::try_stream! {
         loop {
-            if std::mem::take(&mut whole) {
-                let Ok(views) = gate.app.registry(&principal, None) else { break };
-                for view in &views {
-                    yield item(api::RegistryEvent::Upserted { entry: Box::new(entry(&gate, view)) });
-                }
-                yield item(api::RegistryEvent::Synced);
+            yield told(&RegistryEvent::Resync);
+            for view in app.registry(&principal, None)? {
+                yield told(&upserted(&view, &app.clock));
             }
-            let news = tokio::select! {
-                news = watch.next() => news,
-                failure = &mut end => {
-                    if let Some(failure) = failure {
-                        yield item(api::RegistryEvent::Problem { problem: Box::new(failure.document()) });
-                    }
-                    break;
-                }
-            };
-            match news {
-                RegistryNews::Closed => break,
-                RegistryNews::Resync => {
-                    whole = true;
-                    yield item(api::RegistryEvent::Resync);
-                }
-                RegistryNews::Changed(change) => {
-                    let views = gate.app.registry(&principal, None).unwrap_or_else(|_| Vec::new());
-                    let found = views.iter().find(|view| view.peer.uuid == change.instance_uuid);
-                    yield item(match found {
-                        Some(view) => api::RegistryEvent::Upserted { entry: Box::new(entry(&gate, view)) },
-                        None => api::RegistryEvent::Removed { agent_name: change.agent.to_string(), instance_uuid: change.instance_uuid },
-                    });
-                }
+            yield told(&RegistryEvent::Synced);
+            while let Some(change) = change(&mut watch).await {
+                let views = app.registry(&principal, None)?;
+                let present = views.iter().find(|view| view.peer.uuid == change.instance_uuid);
+                yield told(&match present {
+                    Some(view) => upserted(view, &app.clock),
+                    None => RegistryEvent::Removed {
+                        agent_name: change.agent.to_string(),
+                        instance_uuid: change.instance_uuid,
+                    },
+                });
             }
         }
-    };
-    Ok(respond(format, items))
+    })
 }
 
-fn item(event: api::RegistryEvent) -> Item<api::RegistryEvent> {
-    let text = match &event {
-        api::RegistryEvent::Resync => "resync".to_owned(),
-        api::RegistryEvent::Synced => "synced".to_owned(),
-        api::RegistryEvent::Upserted { entry } => format!(
-            "{} {} {}",
-            entry.agent_name, entry.instance_uuid, entry.state
-        ),
-        api::RegistryEvent::Removed {
-            agent_name,
-            instance_uuid,
-        } => format!("{agent_name} {instance_uuid} removed"),
-        api::RegistryEvent::Problem { problem } => problem.detail.clone(),
-    };
-    Item {
-        cursor: None,
-        data: event,
-        text,
+/// The next change; `None` when everything must be told again.
+async fn change(watch: &mut RegistryWatch) -> Option<RegistryChange> {
+    match watch.next().await {
+        RegistryNews::Changed(change) => Some(change),
+        RegistryNews::Resync => None,
+        // The stream ends with the server, which is told in words of its own.
+        RegistryNews::Closed => std::future::pending().await,
     }
 }
 
-fn entry(gate: &Gate, view: &InstanceView) -> api::RegistryEntry {
+fn told(event: &RegistryEvent) -> Entry {
+    let name = match event {
+        RegistryEvent::Resync => "resync",
+        RegistryEvent::Synced => "synced",
+        RegistryEvent::Upserted { .. } => "upserted",
+        RegistryEvent::Removed { .. } => "removed",
+        RegistryEvent::Problem { .. } => "problem",
+    };
+    Entry::new(name, event)
+}
+
+fn upserted(view: &InstanceView, clock: &Clock) -> RegistryEvent {
+    RegistryEvent::Upserted {
+        entry: Box::new(entry(view, clock)),
+    }
+}
+
+fn entry(view: &InstanceView, clock: &Clock) -> RegistryEntry {
     let peer = &view.peer;
-    api::RegistryEntry {
+    RegistryEntry {
         agent_name: view.agent_name.clone(),
         agent_id: peer.hosted.map(|(agent, _)| agent),
         replica_id: peer.hosted.map(|(_, replica)| replica),
         instance_uuid: peer.uuid.clone(),
         capabilities: peer.capabilities.iter().map(capability).collect(),
         labels: peer.labels.clone(),
-        sdk: api::SdkView {
+        sdk: SdkView {
             name: peer.sdk.name.clone(),
             version: peer.sdk.version.clone(),
             language: peer.sdk.language.clone(),
@@ -149,7 +165,7 @@ fn entry(gate: &Gate, view: &InstanceView) -> api::RegistryEntry {
         lease_epoch: view.lease_epoch,
         state: view.state.as_str().to_owned(),
         connected_at: view.connected_at.into(),
-        lease_until: gate.app.clock.now().plus(view.lease_left).into(),
+        lease_until: clock.now().plus(view.lease_left).into(),
         in_flight: view.in_flight,
         credit: view.credit,
         load_ppm: view.load_ppm,
@@ -157,14 +173,14 @@ fn entry(gate: &Gate, view: &InstanceView) -> api::RegistryEntry {
     }
 }
 
-fn capability(capability: &v1::Capability) -> api::CapabilityView {
-    api::CapabilityView {
-        name: capability.name.clone(),
-        version: capability.version.clone(),
-        description: capability.description.clone(),
-        max_concurrency: capability.max_concurrency,
-        idempotent: capability.idempotent,
-        // A schema that is not JSON is the agent's own matter: it checks its inputs itself.
-        input_schema: serde_json::from_slice(&capability.input_schema_json).ok(),
+fn capability(offered: &v1::Capability) -> CapabilityView {
+    CapabilityView {
+        name: offered.name.clone(),
+        version: offered.version.clone(),
+        description: offered.description.clone(),
+        max_concurrency: offered.max_concurrency,
+        idempotent: offered.idempotent,
+        // An agent's schema that is no JSON helps nobody, and does not hide the agent.
+        input_schema: serde_json::from_slice(&offered.input_schema_json).ok(),
     }
 }

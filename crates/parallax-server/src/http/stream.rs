@@ -1,122 +1,262 @@
-//! Streams of JSON documents: server-sent events with cursors, or a line each.
+//! Streams: server-sent events, lines of JSON, or lines of text.
+//!
+//! Every stream ends when its credential does (within [`RECHECK_EVERY`]), when the server stops,
+//! and when its source ends; a cursor in `id:` lets a client go on.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, header};
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use parallax_core::error::Error;
+use parallax_api::Problem;
+use parallax_core::error::{Code, Error};
 use parallax_core::key::Principal;
-use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::gate::Gate;
+use super::observe::RequestId;
 use super::problem::Failure;
 
-/// A sign of life on quiet streams, before proxies give up on them.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Shorter than any proxy's patience.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// A revoked credential is noticed at once; this bounds how long an expired one stays.
+const RECHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// How a stream is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Sse,
-    Lines,
+    /// One JSON document a line.
+    Ndjson,
+    /// For people.
     Text,
+    /// Not a stream: one JSON document.
+    Json,
 }
 
 impl Format {
-    /// As `Accept` asks; server-sent events otherwise.
-    pub(crate) fn wanted(headers: &HeaderMap) -> Self {
-        let accept = headers
-            .get(header::ACCEPT)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default();
-        match accept {
-            a if a.contains("application/x-ndjson") => Self::Lines,
-            a if a.contains("text/plain") => Self::Text,
-            _ => Self::Sse,
+    const fn content_type(self) -> &'static str {
+        match self {
+            Self::Sse => "text/event-stream",
+            Self::Ndjson => "application/x-ndjson",
+            Self::Text => "text/plain; charset=utf-8",
+            Self::Json => "application/json",
         }
     }
 }
 
-/// One document of a stream.
+/// How the caller wants a stream, and from where on.
 #[derive(Debug)]
-pub(crate) struct Item<T> {
-    /// What a reader passes to go on after it; `None` where that makes no sense.
-    pub cursor: Option<String>,
-    pub data: T,
-    /// For people.
-    pub text: String,
+pub(crate) struct Wanted {
+    pub(crate) request: RequestId,
+    /// The first known format that `Accept` names; `None` when it leaves the choice.
+    pub(crate) format: Option<Format>,
+    /// Where an interrupted reader was: `Last-Event-ID`.
+    pub(crate) last: Option<String>,
 }
 
-/// The cursor that a reader goes on after: `Last-Event-ID`, or the query's.
-pub(crate) fn resume(headers: &HeaderMap, query: Option<String>) -> Option<String> {
-    let header = headers
-        .get("last-event-id")
-        .and_then(|v| v.to_str().ok())
-        .map(ToOwned::to_owned);
-    header.or(query).filter(|cursor| !cursor.is_empty())
-}
+impl<S: Sync> FromRequestParts<S> for Wanted {
+    type Rejection = std::convert::Infallible;
 
-/// Writes a stream in the wanted format.
-pub(crate) fn respond<T: Serialize + Send + 'static>(
-    format: Format,
-    items: impl Stream<Item = Item<T>> + Send + 'static,
-) -> Response {
-    match format {
-        Format::Sse => {
-            let events = items.map(|item| {
-                let event = Event::default().data(json(&item.data));
-                Ok::<_, Infallible>(match item.cursor {
-                    Some(cursor) => event.id(cursor),
-                    None => event,
-                })
-            });
-            Sse::new(events)
-                .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
-                .into_response()
-        }
-        Format::Lines => lines(
-            "application/x-ndjson",
-            items.map(|item| json(&item.data) + "\n"),
-        ),
-        Format::Text => lines(
-            "text/plain; charset=utf-8",
-            items.map(|item| item.text + "\n"),
-        ),
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let request = RequestId::from_request_parts(parts, state).await?;
+        let text = |name: &str| {
+            parts
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
+        let last = text("last-event-id")
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned);
+        Ok(Self {
+            request,
+            format: accepted(text("accept").unwrap_or("")),
+            last,
+        })
     }
 }
 
-fn lines(media_type: &'static str, lines: impl Stream<Item = String> + Send + 'static) -> Response {
-    let body = Body::from_stream(lines.map(Ok::<_, Infallible>));
-    ([(header::CONTENT_TYPE, media_type)], body).into_response()
+fn accepted(accept: &str) -> Option<Format> {
+    accept
+        .split(',')
+        .find_map(|part| match part.split(';').next().unwrap_or("").trim() {
+            "text/event-stream" => Some(Format::Sse),
+            "application/x-ndjson" => Some(Format::Ndjson),
+            "text/plain" => Some(Format::Text),
+            "application/json" => Some(Format::Json),
+            _ => None,
+        })
 }
 
-fn json(data: &impl Serialize) -> String {
-    serde_json::to_string(data).expect("documents of the API have only string keys")
+/// One entry of a stream.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The cursor after it.
+    pub(crate) id: Option<String>,
+    /// The kind, as server-sent events name it.
+    pub(crate) event: &'static str,
+    pub(crate) json: String,
+    /// For people; an entry without is left out of plain text.
+    pub(crate) text: Option<String>,
 }
 
-/// Returns when a stream must end: the server stops, or the caller's credential opens nothing any
-/// more; then with the reason.
-pub(crate) async fn over(gate: &Gate, principal: &Principal) -> Option<Failure> {
-    let mut changes = gate.app.auth.changes();
-    let expiry = async {
-        match principal.expires_at {
-            Some(end) => tokio::time::sleep(end.since(gate.app.clock.now())).await,
-            None => std::future::pending().await,
+impl Entry {
+    pub(crate) fn new(event: &'static str, value: &impl serde::Serialize) -> Self {
+        let json = serde_json::to_string(value).expect("responses have only string keys");
+        Self {
+            id: None,
+            event,
+            json,
+            text: None,
         }
-    };
-    tokio::pin!(expiry);
-    loop {
-        let checked: Result<(), Error> = tokio::select! {
-            () = gate.app.shutdown.cancelled() => return None,
-            () = &mut expiry => gate.app.auth.recheck(principal).await,
-            _ = changes.changed() => gate.app.auth.recheck(principal).await,
+    }
+
+    pub(crate) fn problem(problem: &Problem) -> Self {
+        let text = Some(format!("! {}: {}\n", problem.code, problem.detail));
+        let value = serde_json::json!({ "type": "problem", "problem": problem });
+        Self {
+            text,
+            ..Self::new("problem", &value)
+        }
+    }
+
+    fn write(self, format: Format) -> Bytes {
+        match format {
+            Format::Sse => {
+                let id = self.id.map_or_else(String::new, |id| format!("id: {id}\n"));
+                format!("{id}event: {}\ndata: {}\n\n", self.event, self.json).into()
+            }
+            Format::Ndjson | Format::Json => format!("{}\n", self.json).into(),
+            Format::Text => self.text.unwrap_or_default().into(),
+        }
+    }
+}
+
+/// Who reads, and how.
+pub(crate) struct Reader {
+    pub(crate) gate: Gate,
+    pub(crate) principal: Principal,
+    pub(crate) request: RequestId,
+    pub(crate) format: Format,
+}
+
+impl Reader {
+    /// Answers with a stream of `entries`; an `Err` among them is told and ends it.
+    ///
+    /// # Errors
+    /// `resource_exhausted` when too many streams are open.
+    pub(crate) fn respond(
+        self,
+        entries: impl Stream<Item = Result<Entry, Failure>> + Send + 'static,
+    ) -> Result<Response, Failure> {
+        let place = self.gate.stream_place()?;
+        let format = self.format;
+        let body = async_stream::stream! {
+            let _place = place;
+            let mut entries = std::pin::pin!(entries);
+            // One future for the whole stream: a check that is under way must not start anew with
+            // every entry, or a busy stream would never finish one.
+            let mut ended = std::pin::pin!(ended(&self));
+            let start = Instant::now() + KEEP_ALIVE_EVERY;
+            let mut quiet = tokio::time::interval_at(start, KEEP_ALIVE_EVERY);
+            loop {
+                let next = tokio::select! {
+                    biased;
+                    failure = &mut ended => Err(failure),
+                    entry = entries.next() => match entry {
+                        Some(entry) => entry.map(|entry| entry.write(format)),
+                        None => break,
+                    },
+                    _ = quiet.tick() => Ok(keep_alive(format)),
+                };
+                match next {
+                    Ok(chunk) if chunk.is_empty() => {}
+                    Ok(chunk) => {
+                        quiet.reset();
+                        yield Ok::<_, std::convert::Infallible>(chunk);
+                    }
+                    Err(failure) => {
+                        let problem = failure.document(&self.request.0);
+                        yield Ok(Entry::problem(&problem).write(format));
+                        break;
+                    }
+                }
+            }
         };
-        if let Err(error) = checked {
-            return Some(error.into());
+        let mut response = Response::new(Body::from_stream(body));
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(format.content_type()),
+        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // Proxies of the nginx kind hold streams back unless they are told not to.
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        Ok(response)
+    }
+}
+
+fn keep_alive(format: Format) -> Bytes {
+    match format {
+        Format::Sse => Bytes::from_static(b": keep-alive\n\n"),
+        Format::Ndjson => Bytes::from_static(b"\n"),
+        Format::Text | Format::Json => Bytes::new(),
+    }
+}
+
+/// Returns why a stream must end from outside, once it must.
+async fn ended(reader: &Reader) -> Failure {
+    let app = &reader.gate.app;
+    let mut changes = app.auth.changes();
+    let mut recheck = tokio::time::interval(RECHECK_EVERY);
+    recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = app.shutdown.cancelled() => {
+                let message = "the server is stopping; go on from the last cursor in a moment";
+                return Error::new(Code::ShuttingDown, message).into();
+            }
+            Ok(()) = changes.changed() => {}
+            _ = recheck.tick() => {}
         }
+        match app.auth.recheck(&reader.principal).await {
+            Ok(()) => {}
+            // The database being away says nothing about the credential.
+            Err(error) if error.code == Code::StoreUnavailable => {}
+            Err(error) => return error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_known_format_is_taken() {
+        assert_eq!(accepted("text/event-stream"), Some(Format::Sse));
+        assert_eq!(
+            accepted("text/html, application/x-ndjson;q=0.9"),
+            Some(Format::Ndjson)
+        );
+        assert_eq!(accepted("*/*"), None);
+    }
+
+    #[test]
+    fn an_entry_is_written_in_each_format() {
+        let entry = || Entry {
+            id: Some("7".to_owned()),
+            text: Some("seven\n".to_owned()),
+            ..Entry::new("event", &serde_json::json!({ "n": "a\nb" }))
+        };
+        let sse = "id: 7\nevent: event\ndata: {\"n\":\"a\\nb\"}\n\n";
+        assert_eq!(entry().write(Format::Sse), sse);
+        assert_eq!(entry().write(Format::Ndjson), "{\"n\":\"a\\nb\"}\n");
+        assert_eq!(entry().write(Format::Text), "seven\n");
     }
 }

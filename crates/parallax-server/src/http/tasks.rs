@@ -1,208 +1,307 @@
-//! `/api/tasks`: durable tasks.
+//! `/api/tasks`: durable tasks, and the large values of any.
 
-use axum::Json;
-use axum::body::Body as ResponseBody;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+#![expect(
+    unused_qualifications,
+    reason = "utoipa's derive qualifies what it need not"
+)]
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
 use parallax_api::Page;
-use parallax_api::tasks as api;
+use parallax_api::tasks::{
+    CancelRequest, TaskEntry, TaskEntryKind, TaskEventView, TaskInput, TaskView,
+};
 use parallax_core::error::{Code, Error};
 use parallax_core::id::TaskId;
-use parallax_core::name::Name;
-use parallax_core::task::TaskState;
+use parallax_core::key::{Principal, Scope};
 use parallax_proto::v1;
-use parallax_store::Listed;
+use parallax_store::BlobDigest;
+use serde::Deserialize;
 use tokio_util::io::ReaderStream;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::authenticate::Caller;
-use super::body::{Body, Query};
+use super::body::{Json, OptionalJson};
+use super::events::cursor;
 use super::gate::Gate;
-use super::outcome::task_view;
+use super::idempotency::{Idempotency, Keep, Reply};
+use super::outcome;
 use super::problem::Failure;
-use super::query::Paging;
-use super::stream::{Format, Item, over, respond, resume};
+use super::query::{self, Id, Params};
+use super::stream::{Entry, Format, Reader, Wanted};
+use crate::app::tasks::{TaskChange, TaskRecord};
+use crate::auth::require;
 
-pub(super) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<Gate> {
     OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(get))
-        .routes(routes!(events))
-        .routes(routes!(cancel))
-        .routes(routes!(input))
-        .routes(routes!(blob))
+        .routes(routes!(list_tasks))
+        .routes(routes!(get_task))
+        .routes(routes!(task_events))
+        .routes(routes!(cancel_task))
+        .routes(routes!(answer_task))
+        .routes(routes!(task_blob))
 }
 
-#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ListQuery {
-    /// At most 500; 100 when absent.
+struct TasksQuery {
+    /// Most items: 1 to 500, 100 when absent.
     limit: Option<u32>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
-    /// Only tasks of this agent, by name.
+    /// Only tasks of the agent of this name.
     agent: Option<String>,
-    /// Only tasks in this state.
+    /// Only tasks in this state, such as `running`.
     state: Option<String>,
 }
 
 /// Durable tasks, newest first.
-#[utoipa::path(get, path = "/api/tasks", params(ListQuery), responses((status = 200, body = Page<api::TaskView>)), tag = "tasks")]
-async fn list(
+#[utoipa::path(get, path = "/api/tasks", tag = "tasks", params(TasksQuery),
+    responses((status = 200, body = Page<TaskView>)))]
+async fn list_tasks(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<Page<api::TaskView>>, Failure> {
-    let agent: Option<Name> = match &query.agent {
-        Some(text) => Some(
-            text.parse()
-                .map_err(|e| Error::invalid(format!("`agent`: {e}")))?,
-        ),
-        None => None,
-    };
-    let state: Option<TaskState> = match &query.state {
-        Some(text) => Some(
-            text.parse()
-                .map_err(|e| Error::invalid(format!("`state`: {e}")))?,
-        ),
-        None => None,
-    };
-    let paging = Paging {
-        limit: query.limit,
-        cursor: query.cursor,
-    };
-    let Listed { items, more } = gate
-        .app
-        .list_tasks(&principal, agent, state, &paging.page()?)
-        .await?;
-    let next_cursor = items
-        .last()
-        .filter(|_| more)
-        .map(|task| task.row.id.to_string());
-    let items = items.into_iter().map(task_view).collect::<Result<_, _>>()?;
-    Ok(Json(Page { items, next_cursor }))
+    Params(params): Params<TasksQuery>,
+) -> Result<axum::Json<Page<TaskView>>, Failure> {
+    let agent = params.agent.map(|text| text.parse()).transpose();
+    let agent = agent.map_err(|e| Error::invalid(format!("`agent`: {e}")))?;
+    let state = params.state.map(|text| text.parse()).transpose();
+    let state = state.map_err(|e| Error::invalid(format!("`state`: {e}")))?;
+    let page = query::page(params.limit, params.cursor.as_deref())?;
+    let listed = gate.app.list_tasks(&principal, agent, state, &page).await?;
+    Ok(query::listed(
+        listed,
+        |task| task.row.id.to_string(),
+        |task| view(&task),
+    ))
 }
 
 /// One durable task.
-#[utoipa::path(get, path = "/api/tasks/{id}", params(("id" = String, Path,)), responses((status = 200, body = api::TaskView)), tag = "tasks")]
-async fn get(
+#[utoipa::path(get, path = "/api/tasks/{id}", tag = "tasks",
+    params(("id" = String, Path, description = "The task's id")),
+    responses((status = 200, body = TaskView)))]
+async fn get_task(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Path(id): Path<String>,
-) -> Result<Json<api::TaskView>, Failure> {
-    Ok(Json(task_view(
-        gate.app.get_task(&principal, parse(&id)?).await?,
-    )?))
+    id: Id,
+) -> Result<axum::Json<TaskView>, Failure> {
+    let task = gate.app.get_task(&principal, id.parse()?).await?;
+    Ok(axum::Json(view(&task)))
 }
 
-#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct EventsQuery {
-    /// Events after this cursor; `Last-Event-ID` wins.
+struct TaskEventsQuery {
+    /// Changes after this cursor; `Last-Event-ID` does the same.
     after: Option<String>,
 }
 
-/// A task's changes, as server-sent events or a JSON document a line; ends after the last.
-#[utoipa::path(get, path = "/api/tasks/{id}/events", params(("id" = String, Path,), EventsQuery), responses((status = 200, body = api::TaskEventView, content_type = "text/event-stream")), tag = "tasks")]
-async fn events(
+/// Every change of a task as a stream, which ends after the last one.
+#[utoipa::path(get, path = "/api/tasks/{id}/events", tag = "tasks",
+    params(("id" = String, Path, description = "The task's id"), TaskEventsQuery),
+    responses((status = 200, content((TaskEntry = "text/event-stream"),
+        (TaskEntry = "application/x-ndjson")))))]
+async fn task_events(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Path(id): Path<String>,
-    Query(query): Query<EventsQuery>,
-    headers: HeaderMap,
+    id: Id,
+    Params(params): Params<TaskEventsQuery>,
+    wanted: Wanted,
 ) -> Result<Response, Failure> {
-    let after = match resume(&headers, query.after) {
-        Some(cursor) => cursor
-            .parse()
-            .map_err(|_| Error::invalid("the cursor is not one of this stream"))?,
-        None => 0,
+    let after = wanted.last.or(params.after);
+    let after = after.as_deref().map(cursor).transpose()?.unwrap_or(0);
+    let mut watch = gate.app.watch_task(&principal, id.parse()?, after).await?;
+    let format = wanted
+        .format
+        .filter(|f| *f == Format::Ndjson)
+        .unwrap_or(Format::Sse);
+    let reader = Reader {
+        gate,
+        principal,
+        request: wanted.request,
+        format,
     };
-    let mut watch = gate.app.watch_task(&principal, parse(&id)?, after).await?;
-    let items = async_stream::stream! {
-        let end = over(&gate, &principal);
-        tokio::pin!(end);
-        loop {
-            let change = tokio::select! {
-                change = watch.next() => change,
-                _ = &mut end => break,
-            };
-            // A reader whose stream breaks off resumes from its cursor.
-            let Some(Ok(change)) = change else { break };
-            let text = format!("{} {}", change.at, change.kind);
-            let (cursor, at, kind) = (change.cursor, change.at.into(), change.kind);
-            let Ok(task) = task_view(change.task) else { break };
-            yield Item { cursor: Some(cursor.to_string()), data: api::TaskEventView { cursor, at, kind, task }, text };
+    reader.respond(async_stream::try_stream! {
+        while let Some(change) = watch.next().await {
+            yield changed(change?);
         }
-    };
-    Ok(respond(Format::wanted(&headers), items))
+    })
 }
 
-/// Asks for a stop.
-#[utoipa::path(post, path = "/api/tasks/{id}/cancel", params(("id" = String, Path,)), request_body = api::CancelRequest, responses((status = 200, body = api::TaskView)), tag = "tasks")]
-async fn cancel(
+fn changed(change: TaskChange) -> Entry {
+    let event = TaskEventView {
+        cursor: change.cursor,
+        at: change.at.into(),
+        kind: change.kind,
+        task: view(&change.task),
+    };
+    let id = Some(event.cursor.to_string());
+    let event = Some(Box::new(event));
+    let entry = TaskEntry {
+        event,
+        ..TaskEntry::new(TaskEntryKind::Event)
+    };
+    Entry {
+        id,
+        ..Entry::new("event", &entry)
+    }
+}
+
+/// Asks for a stop. What runs is over when its agent says so.
+#[utoipa::path(post, path = "/api/tasks/{id}/cancel", tag = "tasks",
+    params(("id" = String, Path, description = "The task's id")),
+    request_body(content = Option<CancelRequest>, content_type = "application/json"),
+    responses((status = 202, body = TaskView)))]
+async fn cancel_task(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Path(id): Path<String>,
-    Body(body): Body<api::CancelRequest>,
-) -> Result<Json<api::TaskView>, Failure> {
-    Ok(Json(task_view(
-        gate.app
-            .cancel_task(&principal, parse(&id)?, &body.reason)
-            .await?,
-    )?))
+    id: Id,
+    once: Idempotency,
+    body: OptionalJson<CancelRequest>,
+) -> Result<Response, Failure> {
+    let task: TaskId = id.parse()?;
+    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let reason = body.value.reason;
+    let work = async move {
+        let task = app.cancel_task(&caller, task, &reason).await?;
+        Ok(Reply::json(StatusCode::ACCEPTED, &view(&task)))
+    };
+    once.run(&gate, &principal, &[&body.bytes], Keep::Answer, work)
+        .await
 }
 
 /// Answers a question of a running task.
-#[utoipa::path(post, path = "/api/tasks/{id}/input", params(("id" = String, Path,)), request_body = api::TaskInput, responses((status = 204)), tag = "tasks")]
-async fn input(
+#[utoipa::path(post, path = "/api/tasks/{id}/input", tag = "tasks",
+    params(("id" = String, Path, description = "The task's id")),
+    request_body = TaskInput, responses((status = 204)))]
+async fn answer_task(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Path(id): Path<String>,
-    Body(body): Body<api::TaskInput>,
-) -> Result<StatusCode, Failure> {
-    let json = body.value.get().to_owned().into_bytes();
+    id: Id,
+    once: Idempotency,
+    body: Json<TaskInput>,
+) -> Result<Response, Failure> {
+    let task: TaskId = id.parse()?;
+    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let TaskInput { input_id, value } = body.value;
+    let json = String::from(Box::<str>::from(value));
     let value = v1::Payload {
         content: Some(v1::payload::Content::Json(json.into())),
     };
-    gate.app
-        .answer_task(&principal, parse(&id)?, body.input_id, value)
-        .await?;
-    Ok(StatusCode::NO_CONTENT)
+    let work = async move {
+        app.answer_task(&caller, task, input_id, value).await?;
+        Ok(Reply::empty())
+    };
+    once.run(&gate, &principal, &[&body.bytes], Keep::Answer, work)
+        .await
 }
 
-/// The value of a task that was too large to be sent along.
-#[utoipa::path(get, path = "/api/tasks/{id}/blob", params(("id" = String, Path,)), responses((status = 200, description = "The value", content_type = "application/octet-stream")), tag = "tasks")]
-async fn blob(
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct BlobQuery {
+    /// Which of the task's blobs, such as a piece of evidence; its result when absent.
+    digest: Option<String>,
+}
+
+/// A large result of a task, or a blob of its evidence. Of an attached call it can be had for as
+/// long as the server remembers the call.
+#[utoipa::path(get, path = "/api/tasks/{id}/blob", tag = "tasks",
+    params(("id" = String, Path, description = "The task's id"), BlobQuery),
+    responses((status = 200, body = [u8], content_type = "application/octet-stream")))]
+async fn task_blob(
     State(gate): State<Gate>,
     Caller(principal): Caller,
-    Path(id): Path<String>,
+    id: Id,
+    Params(params): Params<BlobQuery>,
 ) -> Result<Response, Failure> {
-    let task = gate.app.get_task(&principal, parse(&id)?).await?;
-    let answer = task_view(task)?
-        .outcome
-        .and_then(|o| o.answer)
-        .and_then(|a| a.blob);
-    let blob =
-        answer.ok_or_else(|| Error::new(Code::NotFound, "this task has no blob as its value"))?;
-    let digest = blob.digest.parse().map_err(Error::internal)?;
+    require(&principal, Scope::Read)?;
+    let task: TaskId = id.parse()?;
+    let blobs = blobs_of(&gate, &principal, task).await?;
+    let found = match &params.digest {
+        Some(digest) => blobs.into_iter().find(|blob| blob.digest == *digest),
+        None => blobs.into_iter().next(),
+    };
+    let blob = found.ok_or_else(|| Error::not_found("such blob of task", task))?;
+    let digest: BlobDigest = blob.digest.parse().map_err(Error::internal)?;
     let file = gate
         .app
         .blobs
         .get(principal.tenant, &digest)
         .await
         .map_err(Error::from)?;
-    let file = file.ok_or_else(|| Error::not_found("blob", &blob.digest))?;
-    let media = if blob.media_type.is_empty() {
-        "application/json".to_owned()
-    } else {
-        blob.media_type
-    };
-    let body = ResponseBody::from_stream(ReaderStream::new(file));
-    Ok(([(header::CONTENT_TYPE, media)], body).into_response())
+    let file = file.ok_or_else(|| Error::not_found("blob", &digest))?;
+    Ok(download(Body::from_stream(ReaderStream::new(file)), &blob))
 }
 
-fn parse(id: &str) -> Result<TaskId, Error> {
-    id.parse().map_err(|e| Error::invalid(format!("{e}")))
+/// What a blob is, is its agent's word: a browser must neither run nor guess it.
+fn download(body: Body, blob: &v1::BlobRef) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    let octets = HeaderValue::from_static("application/octet-stream");
+    let media = HeaderValue::from_str(&blob.media_type).unwrap_or(octets);
+    headers.insert(header::CONTENT_TYPE, media);
+    headers.insert(header::CONTENT_LENGTH, blob.size_bytes.into());
+    headers.insert(
+        header::CONTENT_DISPOSITION,
+        HeaderValue::from_static("attachment"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("sandbox"),
+    );
+    response
+}
+
+async fn blobs_of(
+    gate: &Gate,
+    principal: &Principal,
+    task: TaskId,
+) -> Result<Vec<v1::BlobRef>, Error> {
+    if let Some(recent) = gate.recent.of(principal.tenant, task) {
+        return Ok(recent);
+    }
+    let record = gate.app.get_task(principal, task).await?;
+    match record.outcome.and_then(|outcome| outcome.outcome) {
+        Some(v1::task_outcome::Outcome::Success(success)) => Ok(outcome::blobs(&success)),
+        _ => {
+            let message = format!("task {task} has no result ({})", record.row.state);
+            Err(Error::new(Code::Conflict, message))
+        }
+    }
+}
+
+/// What the API shows of a task.
+pub(crate) fn view(task: &TaskRecord) -> TaskView {
+    let row = &task.row;
+    TaskView {
+        id: row.id,
+        agent: row.agent_name.to_string(),
+        agent_id: row.agent,
+        capability: row.capability.clone(),
+        state: row.state,
+        cancel: row.cancel,
+        attempt: row.attempt,
+        outcome: task
+            .outcome
+            .as_ref()
+            .and_then(|o| outcome::outcome(row.id, o)),
+        idempotency_key: row.idempotency_key.clone(),
+        caller: row.caller.clone(),
+        deadline: row.deadline.map(Into::into),
+        created_at: row.created_at.into(),
+        updated_at: row.updated_at.into(),
+    }
 }

@@ -1,0 +1,164 @@
+//! How an agent is, and what it uses.
+
+use axum::Json;
+use axum::extract::State;
+use parallax_api::agents::{
+    AgentMetrics, BuildView, ExitView, ReplicaMetrics, ReplicaView, StatusView,
+};
+use parallax_core::build::Build;
+use parallax_core::replica::Exit;
+use parallax_core::status::ReplicaEvidence;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::agents;
+use super::authenticate::Caller;
+use super::gate::Gate;
+use super::problem::Failure;
+use super::query::Id;
+use crate::app::agents::{AgentDetail, ReplicaDetail};
+
+pub(crate) fn routes() -> OpenApiRouter<Gate> {
+    OpenApiRouter::new()
+        .routes(routes!(agent_status))
+        .routes(routes!(agent_metrics))
+}
+
+/// How an agent is, with its replicas and newest builds.
+#[utoipa::path(get, path = "/api/agents/{id}/status", tag = "agents",
+    params(("id" = String, Path, description = "The agent's id or name")),
+    responses((status = 200, body = StatusView)))]
+async fn agent_status(
+    State(gate): State<Gate>,
+    Caller(principal): Caller,
+    id: Id,
+) -> Result<Json<StatusView>, Failure> {
+    let detail = gate.app.agent(&principal, &id.0).await?;
+    Ok(Json(StatusView {
+        id: detail.agent.id,
+        agent: detail.agent.name.to_string(),
+        generation: detail.agent.generation,
+        status: agents::status(&detail.agent),
+        replica_details: detail.replicas.into_iter().map(replica).collect(),
+        builds: detail.builds.into_iter().map(build).collect(),
+    }))
+}
+
+/// What was last measured of an agent.
+#[utoipa::path(get, path = "/api/agents/{id}/metrics", tag = "agents",
+    params(("id" = String, Path, description = "The agent's id or name")),
+    responses((status = 200, body = AgentMetrics)))]
+async fn agent_metrics(
+    State(gate): State<Gate>,
+    Caller(principal): Caller,
+    id: Id,
+) -> Result<Json<AgentMetrics>, Failure> {
+    let AgentDetail {
+        agent, replicas, ..
+    } = gate.app.agent(&principal, &id.0).await?;
+    let replicas: Vec<ReplicaMetrics> = replicas.into_iter().map(measured).collect();
+    Ok(Json(AgentMetrics {
+        id: agent.id,
+        agent: agent.name.to_string(),
+        requests: replicas.iter().map(|r| r.requests).sum(),
+        in_flight: replicas.iter().map(|r| r.in_flight).sum(),
+        restarts: replicas.iter().map(|r| u64::from(r.restarts)).sum(),
+        cpu_millis: known(replicas.iter().map(|r| r.cpu_millis)),
+        memory_bytes: known(replicas.iter().map(|r| r.memory_bytes)),
+        replicas,
+    }))
+}
+
+/// The sum of what was measured; nothing when nothing was.
+fn known(values: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    values
+        .flatten()
+        .fold(None, |sum, value| Some(sum.unwrap_or(0) + value))
+}
+
+fn measured(detail: ReplicaDetail) -> ReplicaMetrics {
+    ReplicaMetrics {
+        id: detail.replica.id,
+        requests: detail.requests,
+        in_flight: detail.in_flight,
+        restarts: detail.replica.observed.restarts,
+        cpu_millis: detail.usage.and_then(|u| u.cpu_millis),
+        memory_bytes: detail.usage.and_then(|u| u.memory_bytes),
+    }
+}
+
+fn replica(detail: ReplicaDetail) -> ReplicaView {
+    let ReplicaDetail {
+        replica,
+        registered,
+        host_connected,
+        usage,
+        requests,
+        in_flight,
+    } = detail;
+    let evidence = ReplicaEvidence {
+        replica,
+        registered,
+    };
+    let ready = evidence.is_ready();
+    let replica = evidence.replica;
+    let observed = replica.observed;
+    ReplicaView {
+        id: replica.id,
+        revision: replica.revision_number,
+        host: replica.host,
+        want: replica.want.as_str().to_owned(),
+        phase: observed.phase,
+        ready,
+        registered,
+        host_connected,
+        reason: observed.reason,
+        message: observed.message,
+        incarnation: observed.incarnation,
+        restarts: observed.restarts,
+        exit: observed.exit.map(exit),
+        isolation: observed.isolation,
+        pid: observed.pid,
+        cpu_millis: usage.and_then(|u| u.cpu_millis),
+        memory_bytes: usage.and_then(|u| u.memory_bytes),
+        requests,
+        in_flight,
+        started_at: observed.started_at.map(Into::into),
+    }
+}
+
+fn exit(exit: Exit) -> ExitView {
+    ExitView {
+        code: exit.code,
+        signal: exit.signal,
+        out_of_memory: exit.out_of_memory,
+        ended_at: exit.ended_at.into(),
+        last_log_line: exit.last_log_line,
+    }
+}
+
+fn build(build: Build) -> BuildView {
+    BuildView {
+        id: build.id,
+        host: build.host,
+        source_digest: build.source_digest,
+        phase: build.phase,
+        reason: build.reason,
+        message: build.message,
+        cached: build.cached,
+        created_at: build.created_at.into(),
+        started_at: build.started_at.map(Into::into),
+        ended_at: build.ended_at.map(Into::into),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_is_not_zero() {
+        assert_eq!(known([None, None].into_iter()), None);
+        assert_eq!(known([Some(2), None, Some(3)].into_iter()), Some(5));
+    }
+}
