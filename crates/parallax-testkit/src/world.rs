@@ -33,6 +33,8 @@ pub use server::Serve;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -53,11 +55,11 @@ const DOWN_PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct World {
     dir: TempDir,
-    serve: Serve,
-    server: Option<ServerProcess>,
-    api: Api,
+    serve: Mutex<Serve>,
+    server: Mutex<Option<ServerProcess>>,
+    api: Mutex<Api>,
     /// Set by [`World::end`]: nothing is left to be cleared away.
-    ended: bool,
+    ended: AtomicBool,
 }
 
 impl World {
@@ -79,12 +81,12 @@ impl World {
             .tempdir()
             .context("making the world's folder")?;
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700))?;
-        let mut world = Self {
+        let world = Self {
             dir,
-            serve,
-            server: None,
-            api: Api::default(),
-            ended: false,
+            serve: Mutex::new(serve),
+            server: Mutex::default(),
+            api: Mutex::default(),
+            ended: AtomicBool::new(false),
         };
         world.start_server().await?;
         Ok(world)
@@ -106,18 +108,19 @@ impl World {
     ///
     /// # Errors
     /// While it does not run.
-    pub fn url(&self) -> Result<&str> {
-        let server = self.server.as_ref().context("the server does not run")?;
-        Ok(&server.url)
+    pub fn url(&self) -> Result<String> {
+        let server = held(&self.server);
+        let server = server.as_ref().context("the server does not run")?;
+        Ok(server.url.clone())
     }
 
     /// Stops everything as a person does, and shows that nothing is left.
     ///
     /// # Errors
     /// When `parallax down` fails or a process of the world survives it.
-    pub async fn end(mut self) -> Result<()> {
+    pub async fn end(&self) -> Result<()> {
         self.down().await?;
-        self.ended = true;
+        self.ended.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -125,7 +128,7 @@ impl World {
     ///
     /// # Errors
     /// As [`World::end`].
-    pub async fn down(&mut self) -> Result<()> {
+    pub async fn down(&self) -> Result<()> {
         let output = self.cli(["down"], DOWN_PATIENCE).await?;
         ensure!(
             output.status.success(),
@@ -133,7 +136,8 @@ impl World {
             String::from_utf8_lossy(&output.stderr),
             self.log_tail(),
         );
-        if let Some(server) = self.server.take() {
+        let server = held(&self.server).take();
+        if let Some(server) = server {
             server.ended(PATIENCE).await?;
         }
         self.nothing_runs().await
@@ -189,8 +193,13 @@ impl Drop for World {
     /// After a failure: first as a person would, then without asking. Only what names the world's
     /// own folder is touched.
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.ended.load(Ordering::Relaxed) {
             processes::clear(self.dir(), &self.data_dir());
         }
     }
+}
+
+/// What a test that panicked has left is still true.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,7 +19,7 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Fixture, World};
+use super::{Fixture, World, held};
 
 /// No request of a test takes longer, but for calls that name a deadline of their own.
 pub(super) const REQUEST_PATIENCE: Duration = Duration::from_secs(60);
@@ -109,18 +109,18 @@ pub(super) async fn read<T: DeserializeOwned>(
 impl World {
     /// The admin key.
     #[must_use]
-    pub fn admin_key(&self) -> &str {
-        &self.api.key
+    pub fn admin_key(&self) -> String {
+        held(&self.api).key.clone()
     }
 
     /// A request for `/api/` and `path` with the admin key.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.api.request(method, path)
+        held(&self.api).request(method, path)
     }
 
     /// A request with another credential.
     pub fn request_as(&self, key: &str, method: Method, path: &str) -> RequestBuilder {
-        self.api.request_as(key, method, path)
+        held(&self.api).request_as(key, method, path)
     }
 
     /// `GET`.
@@ -151,7 +151,7 @@ impl World {
     /// # Errors
     /// As [`World::get`].
     pub async fn deploy(&self, fixture: &Fixture) -> Result<DeployResponse> {
-        self.deploy_as(self.admin_key(), fixture).await
+        self.deploy_as(&self.admin_key(), fixture).await
     }
 
     /// Deploys with another credential.

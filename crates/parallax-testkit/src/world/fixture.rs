@@ -26,7 +26,7 @@ const FILES: [(&str, &str); 4] = [
 const STOP_GRACE_MS: u64 = 3_000;
 
 /// An agent to deploy. Its capabilities are `echo` and the idempotent `again`; both take
-/// `{after_ms, fail, retryable, die}` and answer `{echo, replica, revision, version, pid}`.
+/// `{after_ms, fail, retryable, die_attempts}` and answer `{echo, replica, revision, version, pid}`.
 #[derive(Clone, Debug)]
 pub struct Fixture {
     pub spec: AgentSpec,

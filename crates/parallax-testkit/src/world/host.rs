@@ -92,7 +92,7 @@ impl World {
             .args([
                 "host",
                 "--server",
-                self.url()?,
+                &self.url()?,
                 "--name",
                 name,
                 "--token-file",

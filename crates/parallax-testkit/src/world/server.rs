@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::process::Child;
 
 use super::processes::signal;
-use super::{PATIENCE, World};
+use super::{PATIENCE, World, held};
 
 /// How a world's server is started.
 #[derive(Clone, Debug)]
@@ -72,8 +72,8 @@ impl World {
     ///
     /// # Errors
     /// When it ends instead, or says nothing in time.
-    pub async fn start_server(&mut self) -> Result<()> {
-        ensure!(self.server.is_none(), "the server runs already");
+    pub async fn start_server(&self) -> Result<()> {
+        ensure!(held(&self.server).is_none(), "the server runs already");
         let mut server = ServerProcess {
             child: self.spawn_server()?,
             pid: 0,
@@ -93,8 +93,8 @@ impl World {
             })
             .await?;
         server.url = ready.url;
-        self.api.point_at(&server.url, &self.data_dir())?;
-        self.server = Some(server);
+        held(&self.api).point_at(&server.url, &self.data_dir())?;
+        *held(&self.server) = Some(server);
         Ok(())
     }
 
@@ -120,7 +120,7 @@ impl World {
     ///
     /// # Errors
     /// When it does not run.
-    pub async fn kill9_server(&mut self) -> Result<()> {
+    pub async fn kill9_server(&self) -> Result<()> {
         self.signal_server(Signal::KILL).await.map(drop)
     }
 
@@ -128,7 +128,7 @@ impl World {
     ///
     /// # Errors
     /// As [`World::kill9_server`] and [`World::start_server`].
-    pub async fn kill9_and_restart_server(&mut self) -> Result<()> {
+    pub async fn kill9_and_restart_server(&self) -> Result<()> {
         self.kill9_server().await?;
         self.start_server().await
     }
@@ -137,10 +137,11 @@ impl World {
     ///
     /// # Errors
     /// When it does not run, or does not end in time.
-    pub async fn signal_server(&mut self, kind: Signal) -> Result<ExitStatus> {
-        let server = self.server.take().context("the server does not run")?;
+    pub async fn signal_server(&self, kind: Signal) -> Result<ExitStatus> {
+        let server = held(&self.server).take();
+        let server = server.context("the server does not run")?;
         // Agents look for it where it was.
-        self.serve.listen = server
+        held(&self.serve).listen = server
             .url
             .trim_start_matches("https://")
             .trim_start_matches("http://")
@@ -155,7 +156,8 @@ impl World {
     /// # Errors
     /// While it does not run.
     pub fn server_pid(&self) -> Result<u32> {
-        let server = self.server.as_ref().context("the server does not run")?;
+        let server = held(&self.server);
+        let server = server.as_ref().context("the server does not run")?;
         Ok(server.pid)
     }
 
@@ -165,13 +167,14 @@ impl World {
             .append(true)
             .open(self.log_file())
             .context("opening the server's log")?;
+        let serve = held(&self.serve).clone();
         let mut command = self.command();
         command
             .arg("serve")
             .arg("--data-dir")
             .arg(self.data_dir())
-            .args(["--listen", &self.serve.listen])
-            .args(&self.serve.args)
+            .args(["--listen", &serve.listen])
+            .args(&serve.args)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
