@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use parallax_core::agent::{Agent, MAX_REPLICAS, ManagedBy, Revision};
-use parallax_core::build::{BuildPhase, build_key};
+use parallax_core::build::build_key;
 use parallax_core::error::{Code, Error, Result};
-use parallax_core::id::{AgentId, RevisionId, TenantId};
+use parallax_core::id::{AgentId, RevisionId};
 use parallax_core::key::{Principal, Scope};
 use parallax_core::manifest::AgentSpec;
 use parallax_core::status::{Phase, Status};
-use parallax_store::{agents, builds, events, revisions, sources};
+use parallax_store::{agents, events, revisions, sources};
 
 use super::App;
 use super::agents::forget_failed_builds;
@@ -243,74 +243,4 @@ fn deployable(agent: &Agent) -> Result<()> {
         return Err(Error::new(Code::Conflict, message));
     }
     Ok(())
-}
-
-/// What a deployment would do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Forecast {
-    pub exists: bool,
-    pub unchanged: bool,
-    /// The number that a new revision would get; `None` when none would be made.
-    pub next_revision: Option<u64>,
-    /// Whether a host has this source and these settings prepared; `None` without a source.
-    pub prepared: Option<bool>,
-}
-
-impl App {
-    /// Says what [`Self::deploy`] would do, and changes nothing.
-    ///
-    /// # Errors
-    /// As [`Self::check_deploy`].
-    pub async fn forecast(
-        &self,
-        principal: &Principal,
-        spec: &AgentSpec,
-        source: Option<&StoredSource>,
-        suspended: bool,
-    ) -> Result<Forecast> {
-        self.check_deploy(principal, spec).await?;
-        let mut tx = self.store.read(principal.tenant).await?;
-        let agent = agents::by_name(&mut tx, &spec.name).await?;
-        let latest = match &agent {
-            Some(agent) => revisions::latest(&mut tx, agent.id)
-                .await?
-                .map_or(0, |r| r.number),
-            None => 0,
-        };
-        let Some(source) = source else {
-            return Ok(Forecast {
-                exists: agent.is_some(),
-                unchanged: false,
-                next_revision: None,
-                prepared: None,
-            });
-        };
-        let unchanged = match &agent {
-            Some(agent) => is_current(&mut tx, agent, spec, source, suspended)
-                .await?
-                .is_some(),
-            None => false,
-        };
-        let built =
-            builds::list_for_key(&mut tx, &build_key(&source.digest, &spec.build())).await?;
-        Ok(Forecast {
-            exists: agent.is_some(),
-            unchanged,
-            next_revision: (!unchanged).then_some(latest + 1),
-            prepared: Some(
-                built
-                    .iter()
-                    .any(|build| build.phase == BuildPhase::Succeeded),
-            ),
-        })
-    }
-
-    /// Whether a deployment has brought this source before.
-    ///
-    /// # Errors
-    /// Whatever the store says.
-    pub async fn is_source_known(&self, tenant: TenantId, digest: &str) -> Result<bool> {
-        let mut tx = self.store.read(tenant).await?;
-        Ok(sources::exists(&mut tx, digest).await?)
-    }
 }
