@@ -6,8 +6,8 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agents, delete, deploy, down, host, hosts, invoke, keys, logs, plan, redeploy, registry, scale,
-    serve, status, tasks,
+    agents, delete, deploy, down, host, hosts, invoke, keys, logs, plan, redeploy, reference,
+    registry, scale, serve, status, tasks,
 };
 use crate::exit::Exit;
 
@@ -110,4 +110,10 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Print the HTTP API as an OpenAPI document
+    #[command(hide = true)]
+    Openapi,
+    /// Write the generated pages of the reference
+    #[command(hide = true)]
+    DocsReference(reference::Args),
 }

@@ -12,6 +12,7 @@ pub(crate) mod keys;
 pub(crate) mod logs;
 pub(crate) mod plan;
 pub(crate) mod redeploy;
+pub(crate) mod reference;
 pub(crate) mod registry;
 pub(crate) mod scale;
 pub(crate) mod serve;
@@ -21,6 +22,7 @@ pub(crate) mod tasks;
 mod answer;
 mod completions;
 mod duration;
+mod openapi;
 
 use std::future::Future;
 
@@ -53,6 +55,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Doctor => doctor::run(context),
         Command::Down(args) => down::run(&args, context),
         Command::Completions { shell } => completions::run(shell, context),
+        Command::Openapi => openapi::run(context),
+        Command::DocsReference(args) => reference::run(&args),
     }
 }
 

@@ -26,6 +26,17 @@ pub struct Config {
     pub level: String,
     /// Whether text lines may be coloured.
     pub color: bool,
+    /// Where an OTLP collector listens over gRPC, such as `http://127.0.0.1:4317`.
+    #[cfg(feature = "otel")]
+    pub otlp_endpoint: Option<String>,
+}
+
+/// Kept for as long as the process logs. Dropping it sends what was not sent yet.
+#[derive(Debug, Default)]
+#[must_use = "what is not sent when the process ends is lost"]
+pub struct Guard {
+    #[cfg(feature = "otel")]
+    exporter: Option<crate::trace::Exporter>,
 }
 
 /// Why logging could not be set up.
@@ -41,23 +52,47 @@ pub enum InitError {
     },
     #[error("logging was set up twice in this process")]
     Twice(#[source] tracing_subscriber::util::TryInitError),
+    #[cfg(feature = "otel")]
+    #[error("`{endpoint}` does not do as the address of an OTLP collector")]
+    Otlp {
+        endpoint: String,
+        #[source]
+        source: opentelemetry_otlp::ExporterBuildError,
+    },
 }
 
-/// Sets up logging for this process.
+/// Sets up logging for this process. With a collector, within an async runtime.
 ///
 /// # Errors
 /// See [`InitError`].
-pub fn init(config: &Config) -> Result<(), InitError> {
+pub fn init(config: &Config) -> Result<Guard, InitError> {
     let filter = EnvFilter::builder()
         .parse(&config.level)
         .map_err(|source| InitError::Level {
             level: config.level.clone(),
             source,
         })?;
-    tracing_subscriber::registry()
-        .with(lines(config).with_filter(filter))
-        .try_init()
-        .map_err(InitError::Twice)
+    let subscriber = tracing_subscriber::registry().with(lines(config).with_filter(filter));
+    #[cfg(feature = "otel")]
+    if let Some(endpoint) = &config.otlp_endpoint {
+        let exporter = crate::trace::Exporter::new(endpoint)?;
+        let subscriber = subscriber.with(exporter.layer());
+        subscriber.try_init().map_err(InitError::Twice)?;
+        return Ok(Guard {
+            exporter: Some(exporter),
+        });
+    }
+    subscriber.try_init().map_err(InitError::Twice)?;
+    Ok(Guard::default())
+}
+
+#[cfg(feature = "otel")]
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(exporter) = &self.exporter {
+            exporter.finish();
+        }
+    }
 }
 
 fn lines(config: &Config) -> Box<dyn Layer<Registry> + Send + Sync> {

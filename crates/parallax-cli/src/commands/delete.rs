@@ -31,7 +31,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
     }
     let drain = args
         .drain
-        .map(|drain| ("drain", drain.as_secs().to_string()));
+        .map(|drain| ("drain", duration::millis(drain).to_string()));
     let request = api.request(Method::DELETE, &["agents", &args.name]);
     api.answer(request.query(drain.as_slice())).await?;
     context.output.note(format_args!(

@@ -87,6 +87,7 @@ async fn open(api: &Api, args: &Args, cursor: Option<&str>) -> Result<Stream> {
     if args.build {
         query.push(("build", "true".to_owned()));
     }
+    query.extend(args.since.map(|span| ("since", since(span).to_string())));
     query.extend(args.tail.map(|lines| ("tail", lines.to_string())));
     query.extend(args.replica.clone().map(|id| ("replica", id)));
     query.extend(args.revision.map(|number| ("revision", number.to_string())));
@@ -108,6 +109,11 @@ async fn print(
     Ok(())
 }
 
+fn since(span: Duration) -> Timestamp {
+    let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_unix_micros(format::now().0.unix_micros().saturating_sub(micros))
+}
+
 fn may_come_back(error: &anyhow::Error) -> bool {
     matches!(exit::of(error), Exit::Unavailable | Exit::Deadline)
 }
@@ -116,8 +122,6 @@ fn may_come_back(error: &anyhow::Error) -> bool {
 struct Printer<'a> {
     output: &'a Output,
     timestamps: bool,
-    /// Older lines are left out.
-    since: Option<Timestamp>,
     /// The source of the last record, while its line goes on.
     open_line: Option<String>,
     unavailable: Vec<String>,
@@ -125,14 +129,9 @@ struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     fn new(args: &Args, output: &'a Output) -> Self {
-        let since = args.since.map(|span| {
-            let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
-            Timestamp::from_unix_micros(format::now().0.unix_micros().saturating_sub(micros))
-        });
         Self {
             output,
             timestamps: args.timestamps,
-            since,
             open_line: None,
             unavailable: Vec::new(),
         }
@@ -140,7 +139,6 @@ impl<'a> Printer<'a> {
 
     fn entry(&mut self, entry: &LogEntry) -> Result<()> {
         match entry {
-            LogEntry::Line(line) if self.since.is_some_and(|since| line.time.0 < since) => Ok(()),
             LogEntry::Problem { problem } => Err(of_problem(problem).into()),
             _ if self.output.json => self.output.object(entry),
             LogEntry::Line(line) => self.line(line),

@@ -79,6 +79,11 @@ pub(crate) struct LogOptions {
     /// error, warn, info, debug, trace, or directives such as info,parallax_server=debug
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     pub(crate) log_level: String,
+    /// Send traces to the OTLP collector that listens there over gRPC, such as
+    /// http://127.0.0.1:4317
+    #[cfg(feature = "otel")]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
 }
 
 /// How log lines are written.

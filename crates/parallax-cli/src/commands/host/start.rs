@@ -22,7 +22,6 @@ pub(crate) const CREDENTIAL_FILE: &str = "host.key";
 
 /// Runs a host until a signal ends it.
 pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
-    logging::init(&args.logging, &context.output)?;
     let Some(url) = context.globals.server.clone() else {
         let message = "a host works for a server: name it with --server URL or PARALLAX_URL";
         return Err(Ended::new(Exit::Usage, message).into());
@@ -34,7 +33,9 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
         None => machine_name()?,
     };
     let config = config(url.clone(), name.clone(), credential, &args.local, context)?;
+    let logging = args.logging;
     crate::commands::server(async move {
+        let _logs = logging::init(&logging, &context.output)?;
         let mut signals = Signals::catch()?;
         let host = Host::start(config).await?;
         claim.announce(&Running {

@@ -1,16 +1,16 @@
 //! Logging of the commands that stay.
 
 use anyhow::Result;
-use parallax_telemetry::{Config, Format};
+use parallax_telemetry::{Config, Format, Guard};
 
 use super::{LogFormat, LogOptions};
 use crate::output::Output;
 
-/// Sets up logging as the command line says.
+/// Sets up logging as the command line says, within the async runtime.
 ///
 /// # Errors
 /// When the level is none.
-pub(crate) fn init(options: &LogOptions, output: &Output) -> Result<()> {
+pub(crate) fn init(options: &LogOptions, output: &Output) -> Result<Guard> {
     let config = Config {
         format: match options.log_format {
             LogFormat::Text => Format::Text,
@@ -18,6 +18,8 @@ pub(crate) fn init(options: &LogOptions, output: &Output) -> Result<()> {
         },
         level: options.log_level.clone(),
         color: output.colored_errors(),
+        #[cfg(feature = "otel")]
+        otlp_endpoint: options.otlp_endpoint.clone(),
     };
     Ok(parallax_telemetry::init(&config)?)
 }

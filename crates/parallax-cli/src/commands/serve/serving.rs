@@ -26,9 +26,11 @@ const LOCAL_HOST: &str = "local";
 
 /// Serves until a signal ends it.
 pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
-    logging::init(&args.logging, &context.output)?;
     let claim = Claim::take(&context.data_dir, Role::Server)?;
-    super::super::server(serve(args, context, claim))
+    crate::commands::server(async {
+        let _logs = logging::init(&args.logging, &context.output)?;
+        serve(args, context, claim).await
+    })
 }
 
 async fn serve(args: Args, context: &Context, claim: Claim) -> Result<()> {
