@@ -8,6 +8,8 @@ use benches::conditions::Conditions;
 use benches::report::Figure;
 use clap::Parser;
 
+mod dispatch;
+mod helper;
 mod process;
 mod serve;
 
@@ -20,8 +22,14 @@ struct Args {
     #[arg(long)]
     json: bool,
     /// The `parallax` binary to measure
-    #[arg(long)]
+    #[arg(long, required_unless_present = "role", default_value_if("role", clap::builder::ArgPredicate::IsPresent, ""))]
     binary: PathBuf,
+    /// The store's example `task_commits`, which is the floor of durable calls
+    #[arg(long, required_unless_present = "role", default_value_if("role", clap::builder::ArgPredicate::IsPresent, ""))]
+    commits: PathBuf,
+    /// What this process is for another one of this program
+    #[arg(long, hide = true)]
+    role: Option<helper::Role>,
     /// What cargo passes to every bench target
     #[arg(long, hide = true)]
     bench: bool,
@@ -31,6 +39,8 @@ struct Args {
 struct Subject {
     /// The binary that is measured.
     binary: PathBuf,
+    /// The program that commits what durable calls do, and nothing else.
+    commits: PathBuf,
     /// The machine, for the figures.
     conditions: Conditions,
 }
@@ -45,14 +55,25 @@ struct Bench {
 }
 
 /// Every bench, in the order in which all of them run.
-const BENCHES: [Bench; 1] = [Bench {
-    name: "serve",
-    run: serve::run,
-}];
+const BENCHES: [Bench; 2] = [
+    Bench {
+        name: "dispatch",
+        run: dispatch::run,
+    },
+    Bench {
+        name: "serve",
+        run: serve::run,
+    },
+];
 
 #[expect(clippy::print_stderr, reason = "errors go to standard error")]
 fn main() -> ExitCode {
-    match measure(&Args::parse()) {
+    let args = Args::parse();
+    let done = match args.role {
+        Some(role) => role.run().map(|()| true),
+        None => measure(&args),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             eprintln!("error: a promised figure was missed");
@@ -70,6 +91,7 @@ fn main() -> ExitCode {
 fn measure(args: &Args) -> Result<bool> {
     let subject = Subject {
         binary: args.binary.clone(),
+        commits: args.commits.clone(),
         conditions: Conditions::of_this_machine(),
     };
     let mut all_kept = true;

@@ -68,6 +68,11 @@ impl Server {
         bail!("the server was not ready within {START_DEADLINE:?}")
     }
 
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> Result<u64> {
         memory(self.child.id(), "status", "VmRSS")
