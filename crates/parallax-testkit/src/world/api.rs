@@ -12,7 +12,6 @@ use parallax_api::keys::{CreateKey, CreatedKey};
 use parallax_api::registry::RegistryEntry;
 use parallax_api::tasks::TaskView;
 use parallax_api::{Page, Problem};
-use parallax_core::replica::ReplicaPhase;
 use parallax_core::status::{Phase, Reason};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Method, RequestBuilder, Response};
@@ -35,7 +34,7 @@ pub struct Refusal {
     pub problem: Box<Problem>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Api {
     http: reqwest::Client,
     url: String,
@@ -47,6 +46,19 @@ impl std::fmt::Debug for Api {
         f.debug_struct("Api")
             .field("url", &self.url)
             .finish_non_exhaustive()
+    }
+}
+
+impl Default for Api {
+    /// A client that knows no server yet.
+    fn default() -> Self {
+        // A provider that is there already is the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self {
+            http: reqwest::Client::default(),
+            url: String::new(),
+            key: String::new(),
+        }
     }
 }
 
@@ -335,17 +347,17 @@ pub(super) fn is(error: &anyhow::Error, code: &str) -> bool {
     refusal.is_some_and(|refusal| refusal.problem.code == code)
 }
 
-/// Wanted is observed: the phase, every count, and no replica that should not run.
+/// Wanted is observed: the phase without a reservation, every count, and no replica that is on its
+/// way up or down.
 fn is_settled(view: &StatusView) -> bool {
     let counts = view.status.replicas;
-    let running = view.replica_details.iter().filter(|replica| {
-        matches!(
-            replica.phase,
-            ReplicaPhase::Running | ReplicaPhase::Starting
-        )
-    });
-    view.status.phase == Phase::Ready
+    let mut present = view
+        .replica_details
+        .iter()
+        .filter(|replica| !replica.phase.is_over());
+    (view.status.phase, view.status.reason) == (Phase::Ready, None)
         && view.status.observed_generation == view.generation
         && (counts.ready, counts.updated) == (counts.desired, counts.desired)
-        && running.count() == counts.desired as usize
+        && present.clone().count() == counts.desired as usize
+        && present.all(|replica| replica.ready && replica.host_connected)
 }

@@ -1,7 +1,7 @@
 //! The main job: an agent from its deployment to its end.
 
 use anyhow::{Context, Result, ensure};
-use parallax_core::status::Phase;
+use parallax_core::status::Reason;
 use parallax_testkit::world::{Call, CallEnd, Fixture, World, processes_of};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -113,15 +113,8 @@ async fn a_failing_update_leaves_the_old_revision_at_work() -> Result<()> {
     world
         .deploy(&Fixture::named("parrot").version("b").mode("crash"))
         .await?;
-    let crashed = world
-        .until_status("the new replica has crashed", "parrot", |status| {
-            status
-                .replica_details
-                .iter()
-                .any(|replica| replica.restarts > 0)
-        })
-        .await?;
-    ensure!(crashed.status.phase != Phase::Ready, "{crashed:#?}");
+    let crashed = world.until_reason("parrot", Reason::CrashLoop).await?;
+    ensure!(crashed.status.replicas.ready == 1, "{crashed:#?}");
     let CallEnd::Answer(_) = world.invoke(&Call::echo("parrot")).await? else {
         anyhow::bail!("nobody answers although the old revision works");
     };
