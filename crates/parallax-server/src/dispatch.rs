@@ -14,12 +14,19 @@ mod call;
 mod directory;
 mod group;
 mod instance;
+mod queue;
 mod sweep;
+
+#[cfg(test)]
+mod tests;
 
 pub use call::{
     Call, CallContext, CallDeadline, DurableEvent, DurableEventKind, Outcome, Sink, Update, problem,
 };
 pub use directory::{Directory, RegistryChange};
-pub use group::{CancelRequest, Group, Refused, Reservation, SlotId};
+pub use group::{CancelRequest, Group, Placed, Refused, Reservation, SlotId};
 pub(crate) use group::{Joining, Restored};
 pub use instance::{InstanceView, LeaseState, Link, Peer};
+
+/// Most credit that one instance may hold: what it can have in hand at once.
+pub const MAX_CREDIT: u32 = 1024;

@@ -99,7 +99,9 @@ impl App {
             .as_ref()
             .map_or((0, 0), |(group, slot)| group.load(*slot));
         ReplicaDetail {
-            registered: found.is_some(),
+            registered: found
+                .as_ref()
+                .is_some_and(|(group, _)| group.is_registered(replica.id)),
             host_connected: self.hosts.is_connected(replica.host),
             usage: self.hosts.usage(replica.id),
             requests,

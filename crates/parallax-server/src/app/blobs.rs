@@ -56,21 +56,17 @@ impl App {
                 ));
             }
         };
-        let held =
-            self.directory
-                .holder(principal.tenant, id, |name, peer| match &principal.kind {
-                    PrincipalKind::Replica { replica, .. } => {
-                        peer.hosted.is_some_and(|(_, held_by)| held_by == *replica)
-                    }
-                    // External agents of one key are one party: what one may read, so may the other.
-                    PrincipalKind::Key(_) | PrincipalKind::Host { .. } => {
-                        peer.hosted.is_none() && !name.as_str().is_empty()
-                    }
-                });
-        if held {
-            Ok(())
-        } else {
-            Err(Error::not_found("task held by this agent", id))
-        }
+        let held = self
+            .directory
+            .held_by(principal.tenant, id, |peer| match &principal.kind {
+                PrincipalKind::Replica { replica, .. } => {
+                    peer.hosted.is_some_and(|(_, held_by)| held_by == *replica)
+                }
+                // External agents of one key are one party: what one may read, so may the other.
+                PrincipalKind::Key(key) => peer.key == Some(*key),
+                PrincipalKind::Host { .. } => false,
+            });
+        held.ok_or_else(|| Error::not_found("task held by this agent", id))
+            .map(drop)
     }
 }

@@ -1,20 +1,19 @@
 //! What becomes of durable tasks' attempts: every transition is committed, then acted upon.
 
 mod convert;
+mod transition;
 
 use std::sync::Arc;
 
-use parallax_core::backoff::restart_delay;
-use parallax_core::error::{Code, Error, Result};
-use parallax_core::task::{AfterLoss, CancelState, MAX_ATTEMPTS, Task, TaskState, after_loss};
-use parallax_proto::v1;
+use parallax_core::error::{Error, Result};
+use parallax_core::task::{CancelState, Task, TaskState};
 use parallax_store::tasks;
 use tokio::time::Instant;
 
 use super::App;
 use super::tasks::append_task_event;
 use crate::dispatch::{
-    Call, CallDeadline, DurableEvent, DurableEventKind, Group, Outcome, Reservation, Restored, Sink,
+    Call, CallDeadline, DurableEvent, DurableEventKind, Group, Placed, Reservation, Restored, Sink,
 };
 
 pub use convert::{
@@ -25,25 +24,37 @@ pub use convert::{
 impl App {
     /// Sends a task whose row says so already. Where the instance has gone away in the meantime,
     /// the row goes back into the queue: nothing was sent.
-    pub(crate) async fn send_durable(
-        &self,
-        group: &Group,
-        reservation: &Reservation,
-        row: &Task,
-    ) -> Result<()> {
+    pub(crate) fn send_durable(&self, reservation: Reservation, row: &Task) {
         let call = self.call_of(row);
-        if group.send_reserved(
-            reservation,
-            &call,
-            row.attempt,
-            Sink::Durable(self.durable.clone()),
-        ) {
-            return Ok(());
+        let sink = Sink::Durable(self.durable.clone());
+        match reservation.send(&call, row.attempt, sink) {
+            Placed::Sent => {}
+            Placed::Gone => self.tell(call, row.attempt, DurableEventKind::NeverReceived),
+            Placed::Withdrawn => self.tell(call, row.attempt, DurableEventKind::Withdrawn),
         }
-        self.requeue(row, None).await
     }
 
-    /// Gives queued tasks to instances with room; answers how many rows it looked at.
+    /// Has a task that was not sent looked at again. Where its row does not say that it was, as
+    /// after a commit that failed, this changes nothing.
+    pub(crate) fn not_sent(&self, row: &Task) {
+        self.tell(
+            self.call_of(row),
+            row.attempt,
+            DurableEventKind::NeverReceived,
+        );
+    }
+
+    fn tell(&self, call: Arc<Call>, attempt: u32, kind: DurableEventKind) {
+        let event = DurableEvent {
+            call,
+            attempt,
+            kind,
+        };
+        // The commit job lives as long as the server; the next start restores what it leaves.
+        drop(self.durable.send(event));
+    }
+
+    /// Gives queued tasks to instances with room.
     ///
     /// # Errors
     /// Whatever the store says; what was not sent stays queued.
@@ -54,19 +65,18 @@ impl App {
                 sends.push(futures::future::Either::Left(self.expire_queued(row)));
                 continue;
             }
+            // Whoever connects wakes the queue.
             let Some(group) = self.directory.find(row.tenant, &row.agent_name) else {
                 continue;
             };
-            let Some(reservation) = group.reserve(&row.capability) else {
+            let Some(reservation) = group.reserve_or_wait(row.id, &row.capability) else {
                 continue;
             };
             row.attempt += 1;
             row.instance_uuid = Some(reservation.uuid.clone());
-            sends.push(futures::future::Either::Right(self.dispatch_one(
-                group,
-                reservation,
-                row,
-            )));
+            sends.push(futures::future::Either::Right(
+                self.dispatch_one(reservation, row),
+            ));
         }
         for result in futures::future::join_all(sends).await {
             result?;
@@ -74,31 +84,36 @@ impl App {
         Ok(())
     }
 
-    async fn dispatch_one(
-        &self,
-        group: Arc<Group>,
-        reservation: Reservation,
-        mut row: Task,
-    ) -> Result<()> {
+    async fn dispatch_one(&self, reservation: Reservation, mut row: Task) -> Result<()> {
         let expected = (TaskState::Queued, row.attempt - 1);
         row.state = TaskState::Dispatched;
+        row.not_before = None;
         row.updated_at = self.clock.now();
-        if self.transition(row.clone(), expected).await? {
-            return self.send_durable(&group, &reservation, &row).await;
+        match self.transition(row.clone(), expected).await {
+            Ok(true) => self.send_durable(reservation, &row),
+            // It was cancelled or taken meanwhile; the place is given back.
+            Ok(false) => {}
+            Err(error) => {
+                // It may have been committed all the same.
+                self.not_sent(&row);
+                return Err(error);
+            }
         }
-        group.release(&reservation, u32::MAX);
         Ok(())
     }
 
-    async fn expire_queued(&self, mut row: Task) -> Result<()> {
+    async fn expire_queued(&self, row: Task) -> Result<()> {
         let expected = (row.state, row.attempt);
-        row.state = TaskState::Expired;
-        row.outcome_json = Some(problem_json(
-            Code::DeadlineExceeded,
-            "the deadline passed before an instance had room",
-        ));
+        let mut row = transition::expired_in_queue(row);
         row.updated_at = self.clock.now();
         self.transition(row, expected).await.map(drop)
+    }
+
+    /// Room was made on the instances of a group: queued tasks that found none are looked at.
+    pub(crate) fn room_made(&self, group: &Group) {
+        if group.take_backlog() {
+            self.queue.notify_one();
+        }
     }
 
     /// Restores what instances may still be at work on; to be called before any of them connects.
@@ -125,6 +140,8 @@ impl App {
                 // Only the instance itself could say; if it stays away, the answer is no.
                 idempotent: false,
                 cancel: row.cancel,
+                cancel_due: (row.cancel == CancelState::Requested)
+                    .then(|| until + self.limits.cancel_grace),
             };
             group.restore(restored, until, self.clock.now());
         }
@@ -153,89 +170,40 @@ impl App {
         })
     }
 
-    /// Carries out what an attempt's news mean.
+    /// Commits what an attempt's news mean, then acts upon it.
     ///
     /// # Errors
     /// Whatever the store says: the caller tries again, for the agent still has the result.
-    pub async fn durable_event(&self, event: &DurableEvent) -> Result<()> {
-        let mut tx = self.store.read(event.call.tenant).await?;
-        let row = tasks::get(&mut tx, event.call.id).await?;
-        drop(tx);
-        let current = row.filter(|row| row.attempt == event.attempt && !row.state.is_terminal());
-        let Some(mut row) = current else {
-            self.confirm(event);
-            return Ok(());
-        };
-        let expected = (row.state, row.attempt);
-        row.updated_at = self.clock.now();
-        match &event.kind {
-            // Live only: the directory shows it while it lasts.
-            DurableEventKind::Update(_) => return Ok(()),
-            DurableEventKind::Ended {
-                outcome,
-                idempotent,
-            } => {
-                if retries(outcome, *idempotent, row.attempt) && row.cancel == CancelState::None {
-                    self.confirm(event);
-                    return self.requeue(&row, Some(outcome)).await;
-                }
-                end(&mut row, outcome);
-            }
-            DurableEventKind::Expired => {
-                row.state = TaskState::Expired;
-                row.cancel = CancelState::Requested;
-                row.outcome_json = Some(problem_json(
-                    Code::DeadlineExceeded,
-                    "the deadline passed; the agent was told to stop",
-                ));
-            }
-            DurableEventKind::InstanceLost { idempotent } => {
-                let stopping = row.cancel != CancelState::None;
-                if !stopping && after_loss(*idempotent, row.attempt) == AfterLoss::Retry {
-                    return self.requeue(&row, None).await;
-                }
-                row.state = TaskState::Lost;
-                row.outcome_json = Some(problem_json(
-                    Code::AgentLost,
-                    "the instance that had the task went away; the work may have happened or not",
-                ));
-            }
-            DurableEventKind::NeverReceived => return self.requeue(&row, None).await,
-            DurableEventKind::CancelAcked(v1::cancel_ack::Outcome::TooLate) => {
-                row.cancel = CancelState::Acked
-            }
-            DurableEventKind::CancelAcked(_) => {
-                row.state = TaskState::Cancelled;
-                row.cancel = CancelState::Stopped;
-                row.outcome_json =
-                    Some(problem_json(Code::Cancelled, "the agent stopped the work"));
-            }
-            DurableEventKind::CancelUnresolved => row.cancel = CancelState::Unresolved,
+    pub async fn durable_event(&self, event: &Arc<DurableEvent>) -> Result<()> {
+        let given = (Arc::clone(event), self.clock.now());
+        let written = self
+            .store
+            .write(event.call.tenant, given, |tx, (event, now)| {
+                Box::pin(async move {
+                    let Some(row) = tasks::get(tx, event.call.id).await? else {
+                        return Ok::<_, Error>(None);
+                    };
+                    let Some(next) = transition::next(&row, event.attempt, &event.kind, *now)
+                    else {
+                        return Ok(None);
+                    };
+                    if !tasks::update(tx, &next, (row.state, row.attempt)).await? {
+                        return Ok(None);
+                    }
+                    append_task_event(tx, &next, *now).await?;
+                    Ok(Some(next.state))
+                })
+            });
+        if written.await? == Some(TaskState::Queued) {
+            self.queue.notify_one();
         }
-        self.transition(row, expected).await?;
-        self.confirm(event);
-        Ok(())
-    }
-
-    /// The outcome is committed (or was before): the agent may drop it.
-    fn confirm(&self, event: &DurableEvent) {
         if matches!(event.kind, DurableEventKind::Ended { .. }) {
+            // Committed, or of no interest any more: the agent may drop it.
             if let Some(group) = self.directory.find(event.call.tenant, &event.call.agent) {
                 group.committed(event.call.id, event.attempt);
+                self.room_made(&group);
             }
         }
-    }
-
-    async fn requeue(&self, row: &Task, failure: Option<&Outcome>) -> Result<()> {
-        let expected = (row.state, row.attempt);
-        let now = self.clock.now();
-        let mut row = row.clone();
-        row.state = TaskState::Queued;
-        row.instance_uuid = None;
-        row.not_before = failure.map(|_| now.plus(restart_delay(row.attempt)));
-        row.updated_at = now;
-        self.transition(row, expected).await?;
-        self.queue.notify_one();
         Ok(())
     }
 
@@ -252,30 +220,4 @@ impl App {
         });
         written.await
     }
-}
-
-fn retries(outcome: &Outcome, idempotent: bool, attempt: u32) -> bool {
-    let retryable = matches!(outcome, Outcome::Problem(problem) if problem.retryable);
-    retryable && idempotent && attempt < MAX_ATTEMPTS
-}
-
-fn end(row: &mut Task, outcome: &Outcome) {
-    row.state = match outcome {
-        Outcome::Success(_) => TaskState::Succeeded,
-        Outcome::Problem(problem) if problem.code == Code::Cancelled.as_str() => {
-            TaskState::Cancelled
-        }
-        Outcome::Problem(problem) if problem.code == Code::DeadlineExceeded.as_str() => {
-            TaskState::Expired
-        }
-        Outcome::Problem(_) => TaskState::Failed,
-    };
-    if row.cancel != CancelState::None {
-        row.cancel = if row.state == TaskState::Cancelled {
-            CancelState::Stopped
-        } else {
-            CancelState::Acked
-        };
-    }
-    row.outcome_json = Some(outcome_to_json(outcome));
 }

@@ -91,18 +91,28 @@ impl EventFeed {
     pub async fn next(&mut self) -> Result<EventBatch> {
         loop {
             self.changed.mark_unchanged();
-            let mut tx = self.store.read(self.tenant).await?;
-            let Batch { events, skipped_to } =
-                events::list_after(&mut tx, self.after, &self.filter, BATCH).await?;
-            drop(tx);
-            if let Some(last) = events.last() {
-                self.after = last.cursor;
-                return Ok(EventBatch { events, skipped_to });
+            let batch = self.pending().await?;
+            if !batch.events.is_empty() {
+                return Ok(batch);
             }
             if self.changed.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// The next events that are there already, if any.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn pending(&mut self) -> Result<EventBatch> {
+        let mut tx = self.store.read(self.tenant).await?;
+        let Batch { events, skipped_to } =
+            events::list_after(&mut tx, self.after, &self.filter, BATCH).await?;
+        if let Some(last) = events.last() {
+            self.after = last.cursor;
+        }
+        Ok(EventBatch { events, skipped_to })
     }
 }
 

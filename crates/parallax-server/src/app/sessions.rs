@@ -5,9 +5,10 @@ use std::sync::Arc;
 use parallax_core::error::{Code, Error, Result};
 use parallax_core::key::{Principal, PrincipalKind};
 use parallax_core::name::Name;
-use parallax_core::replica::{ReplicaPhase, Want};
+use parallax_core::replica::Want;
 use parallax_proto::v1;
 use parallax_store::{agents, instances, replicas};
+use tokio::time::Instant;
 
 use super::App;
 use crate::dispatch::{Group, Peer, RegistryChange, SlotId};
@@ -51,7 +52,8 @@ impl App {
                 }
                 let mut tx = self.store.read(principal.tenant).await?;
                 let row = replicas::get(&mut tx, *replica).await?;
-                let row = row.filter(|r| r.observed.phase != ReplicaPhase::Lost);
+                // Of a replica that is over no process is left: whoever this is, it is not it.
+                let row = row.filter(|r| !r.observed.phase.is_over());
                 let row = row.ok_or_else(|| Error::not_found("replica", replica))?;
                 (Some((*agent, *replica)), row.want == Want::Stop)
             }
@@ -77,6 +79,10 @@ impl App {
         let peer = Peer {
             uuid: hello.instance_uuid,
             hosted,
+            key: match principal.kind {
+                PrincipalKind::Key(key) => Some(key),
+                PrincipalKind::Replica { .. } | PrincipalKind::Host { .. } => None,
+            },
             sdk: hello.sdk.unwrap_or_default(),
             capabilities: hello.capabilities,
             labels: hello.labels.into_iter().collect(),
@@ -115,11 +121,10 @@ impl App {
         });
     }
 
-    /// Ends the lease of an instance: its lease ran out, or its process was seen to end.
-    pub fn instance_lost(&self, group: &Group, slot: SlotId) {
-        let peer = group.peer(slot);
-        group.expire(slot);
-        if let Some(peer) = peer {
+    /// Ends the lease of an instance whose process was seen to end, or (with `now`) whose lease
+    /// had run out by then.
+    pub fn instance_lost(&self, group: &Group, slot: SlotId, now: Option<Instant>) {
+        if let Some(peer) = group.expire(slot, now) {
             self.announce(group, &peer, false);
         }
         self.queue.notify_one();

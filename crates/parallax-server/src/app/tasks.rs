@@ -82,13 +82,6 @@ impl App {
         let call = self.call(principal, name, submission.request)?;
         let hosted = self.hosted_or_connected(&call).await?;
         let now = self.clock.now();
-        let reservation = self
-            .directory
-            .find(call.tenant, &call.agent)
-            .and_then(|group| {
-                let reservation = group.reserve(&call.capability)?;
-                Some((group, reservation))
-            });
         let row = Task {
             tenant: call.tenant,
             id: call.id,
@@ -98,14 +91,10 @@ impl App {
             input: payload_to_core(&call.input),
             request_hash: request_hash(&call),
             idempotency_key: key,
-            state: if reservation.is_some() {
-                TaskState::Dispatched
-            } else {
-                TaskState::Queued
-            },
+            state: TaskState::Queued,
             cancel: CancelState::None,
-            attempt: u32::from(reservation.is_some()),
-            instance_uuid: reservation.as_ref().map(|(_, r)| r.uuid.clone()),
+            attempt: 0,
+            instance_uuid: None,
             context_json: durable::context_to_json(&call.context),
             outcome_json: None,
             caller: principal.name.clone(),
@@ -114,20 +103,36 @@ impl App {
             created_at: now,
             updated_at: now,
         };
-        let stored = self.insert_task(row.clone()).await;
-        let existing = match stored {
-            Ok(None) => None,
-            Ok(Some(existing)) => Some(Ok(existing)),
-            Err(error) => Some(Err(error)),
+        // A caller that goes away meanwhile must not leave a task behind that is committed as sent
+        // and was not.
+        let Some(app) = self.weak.upgrade() else {
+            return Err(Error::new(Code::ShuttingDown, "the server stops"));
         };
-        if let Some(existing) = existing {
-            if let Some((group, reservation)) = &reservation {
-                group.release(reservation, u32::MAX);
+        let stored = self.tasks.spawn(async move { app.store_task(row).await });
+        stored.await.map_err(Error::internal)?
+    }
+
+    async fn store_task(&self, mut row: Task) -> Result<TaskRecord> {
+        let reservation = self
+            .directory
+            .find(row.tenant, &row.agent_name)
+            .and_then(|group| group.reserve_or_wait(row.id, &row.capability));
+        if let Some(reservation) = &reservation {
+            row.state = TaskState::Dispatched;
+            row.attempt = 1;
+            row.instance_uuid = Some(reservation.uuid.clone());
+        }
+        match self.insert_task(row.clone()).await {
+            Ok(None) => {}
+            Ok(Some(existing)) => return self.same_request(existing, &row),
+            Err(error) => {
+                // It may have been committed all the same.
+                self.not_sent(&row);
+                return Err(error);
             }
-            return self.same_request(existing?, &row);
         }
         match reservation {
-            Some((group, reservation)) => self.send_durable(&group, &reservation, &row).await?,
+            Some(reservation) => self.send_durable(reservation, &row),
             None => self.queue.notify_one(),
         }
         Ok(self.record(row))
@@ -234,40 +239,56 @@ impl App {
                 format!("task {id} has ended already: {}", task.row.state),
             ));
         }
-        let asked = self
-            .directory
-            .find(task.row.tenant, &task.row.agent_name)
-            .map(|group| group.cancel(id, reason, self.limits.cancel_grace, Instant::now()));
-        let (now, asked) = (self.clock.now(), asked == Some(CancelRequest::Asked));
-        let tenant = task.row.tenant;
-        let changed = self.store.write(tenant, (), move |tx, ()| {
+        let asked = self.ask_to_stop(&task.row, reason);
+        let changed = self.note_cancel(&task.row).await?;
+        if !asked && changed.is_some_and(|row| row.state.is_leased()) {
+            // It was just being sent when the first question came.
+            self.ask_to_stop(&task.row, reason);
+        }
+        self.task_record(principal.tenant, id).await
+    }
+
+    fn ask_to_stop(&self, row: &Task, reason: &str) -> bool {
+        let group = self.directory.find(row.tenant, &row.agent_name);
+        let grace = self.limits.cancel_grace;
+        group.is_some_and(|group| {
+            group.cancel(row.id, reason, grace, Instant::now()) == CancelRequest::Asked
+        })
+    }
+
+    /// Writes a cancel into the row; answers the row, if that changed it. What waits is over at
+    /// once.
+    async fn note_cancel(&self, task: &Task) -> Result<Option<Task>> {
+        let given = (task.id, self.clock.now());
+        let changed = self.store.write(task.tenant, given, |tx, (id, now)| {
             Box::pin(async move {
-                let Some(mut row) = tasks::get(tx, id).await? else {
-                    return Ok::<_, Error>(());
+                let Some(mut row) = tasks::get(tx, *id).await? else {
+                    return Ok::<_, Error>(None);
                 };
-                if row.state.is_terminal() {
-                    return Ok(());
-                }
                 let expected = (row.state, row.attempt);
-                if row.state == TaskState::Queued && !asked {
-                    row.state = TaskState::Cancelled;
-                    row.cancel = CancelState::Stopped;
-                    row.outcome_json = Some(durable::problem_json(
-                        Code::Cancelled,
-                        "cancelled before it was sent",
-                    ));
-                } else if row.cancel == CancelState::None {
-                    row.cancel = CancelState::Requested;
+                match (row.state, row.cancel) {
+                    (TaskState::Queued, _) => {
+                        row.state = TaskState::Cancelled;
+                        row.cancel = CancelState::Stopped;
+                        row.outcome_json = Some(durable::problem_json(
+                            Code::Cancelled,
+                            "cancelled before it was sent",
+                        ));
+                    }
+                    (state, CancelState::None) if !state.is_terminal() => {
+                        row.cancel = CancelState::Requested;
+                    }
+                    _ => return Ok(None),
                 }
-                row.updated_at = now;
-                if tasks::update(tx, &row, expected).await? {
-                    append_task_event(tx, &row, now).await?;
+                row.updated_at = *now;
+                if !tasks::update(tx, &row, expected).await? {
+                    return Ok(None);
                 }
-                Ok(())
+                append_task_event(tx, &row, *now).await?;
+                Ok(Some(row))
             })
         });
-        changed.await?;
-        self.task_record(tenant, id).await
+        changed.await
     }
 
     /// Passes an answer on to a running task.
@@ -328,9 +349,9 @@ impl App {
                 .find(row.tenant, &row.agent_name)
                 .and_then(|group| group.live_state(row.id));
             row.state = match live {
-                Some((_, false, _)) | None => TaskState::Suspect,
-                Some((true, true, _)) => TaskState::Running,
-                Some((false, true, _)) => TaskState::Dispatched,
+                Some((_, false)) | None => TaskState::Suspect,
+                Some((true, true)) => TaskState::Running,
+                Some((false, true)) => TaskState::Dispatched,
             };
         }
         let outcome = row
@@ -342,19 +363,36 @@ impl App {
 }
 
 impl TaskWatch {
+    /// Waits for events; there are none only after the end of the task.
+    async fn read_on(&mut self) -> Result<()> {
+        self.ready.extend(self.feed.pending().await?.events);
+        if !self.ready.is_empty() {
+            return Ok(());
+        }
+        let task = self.app.task_record(self.tenant, self.id).await?;
+        let batch = if task.row.state.is_terminal() {
+            // Its end was seen before this watch began, or came between the two looks.
+            self.over = true;
+            self.feed.pending().await?
+        } else {
+            self.feed.next().await?
+        };
+        self.ready.extend(batch.events);
+        Ok(())
+    }
+
     /// The next change; `None` after the last.
     pub async fn next(&mut self) -> Option<Result<TaskChange>> {
-        if self.over {
+        if self.over && self.ready.is_empty() {
             return None;
         }
         if self.ready.is_empty() {
-            match self.feed.next().await {
-                Ok(batch) => self.ready.extend(batch.events),
-                Err(error) => return Some(Err(error)),
+            if let Err(error) = self.read_on().await {
+                return Some(Err(error));
             }
         }
         let event = self.ready.pop_front()?;
-        self.over = event
+        self.over |= event
             .kind
             .parse::<TaskState>()
             .is_ok_and(TaskState::is_terminal);

@@ -26,6 +26,12 @@ pub struct Call {
     pub context: CallContext,
 }
 
+impl Call {
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline.at <= now)
+    }
+}
+
 /// The end of a call's time, on the steady clock and as the agent is told.
 #[derive(Debug, Clone, Copy)]
 pub struct CallDeadline {
@@ -39,7 +45,6 @@ pub type CallContext = v1::TaskContext;
 /// Something that happened before the end.
 #[derive(Debug, Clone)]
 pub enum Update {
-    Accepted,
     Progress(v1::TaskProgress),
     Partial(v1::TaskPartial),
 }
@@ -62,8 +67,8 @@ pub enum Sink {
     Nobody,
 }
 
-/// News of a durable task's attempt. At most `max_credit` attempts are open per session, each with
-/// one outcome, which bounds the queue they travel on; updates are limited by the partial window.
+/// News of a durable task's attempt. At most `MAX_CREDIT` attempts are open per instance, and each
+/// has one of every kind at most, which bounds the queue they travel on.
 #[derive(Debug)]
 pub struct DurableEvent {
     pub call: Arc<Call>,
@@ -73,7 +78,6 @@ pub struct DurableEvent {
 
 #[derive(Debug)]
 pub enum DurableEventKind {
-    Update(Update),
     /// To be committed, and then confirmed with [`super::Group::committed`].
     Ended {
         outcome: Outcome,
@@ -87,6 +91,8 @@ pub enum DurableEventKind {
     },
     /// The instance never had the task: it may be dispatched again in any case.
     NeverReceived,
+    /// Cancelled between its commit and the moment it would have been sent.
+    Withdrawn,
     CancelAcked(v1::cancel_ack::Outcome),
     CancelUnresolved,
 }
@@ -114,8 +120,9 @@ impl Sink {
     }
 
     /// Passes an update on, where anybody asked for it and has room. Updates may be dropped:
-    /// partials are numbered, so that a reader sees the hole.
-    pub fn update(&self, call: &Arc<Call>, attempt: u32, update: Update) {
+    /// partials are numbered, so that a reader sees the hole. Nobody waits for those of a durable
+    /// task, whose readers follow its row.
+    pub fn update(&self, call: &Arc<Call>, update: Update) {
         match self {
             Self::Stream {
                 call_id,
@@ -123,7 +130,6 @@ impl Sink {
                 ..
             } => {
                 let event = match update {
-                    Update::Accepted => return,
                     Update::Progress(progress) => v1::invoke_down::Event::Progress(progress),
                     Update::Partial(partial) => v1::invoke_down::Event::Partial(partial),
                 };
@@ -136,15 +142,7 @@ impl Sink {
                     drop(updates.try_send(frame));
                 }
             }
-            Self::Durable(events) => {
-                let kind = DurableEventKind::Update(update);
-                drop(events.send(DurableEvent {
-                    call: Arc::clone(call),
-                    attempt,
-                    kind,
-                }));
-            }
-            Self::Stream { .. } | Self::Reply(_) | Self::Nobody => {}
+            Self::Stream { .. } | Self::Reply(_) | Self::Durable(_) | Self::Nobody => {}
         }
     }
 

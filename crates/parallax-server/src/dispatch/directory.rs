@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
+use super::call::Call;
 use super::group::{Group, SlotId};
 use super::instance::{InstanceView, Peer};
 
@@ -79,26 +80,25 @@ impl Directory {
         replica: ReplicaId,
     ) -> Option<(Arc<Group>, SlotId)> {
         let group = self.find(tenant, agent)?;
-        let slot = group.slot_of_replica(replica)?;
+        // The newest session speaks for the replica.
+        let slot = group.slots_of_replica(replica, None).pop()?;
         Some((group, slot))
     }
 
-    /// Whether an instance that `allowed` accepts holds the task.
-    pub fn holder(
+    /// The call behind a task that an instance which `allowed` accepts holds.
+    pub fn held_by(
         &self,
         tenant: TenantId,
         task: TaskId,
-        allowed: impl Fn(&Name, &Peer) -> bool,
-    ) -> bool {
+        allowed: impl Fn(&Peer) -> bool,
+    ) -> Option<Arc<Call>> {
         let groups: Vec<Arc<Group>> = match self.groups.read().get(&tenant) {
             Some(groups) => groups.values().cloned().collect(),
-            None => return false,
+            None => return None,
         };
-        groups.iter().any(|group| {
-            group
-                .task_of_replica(task, |peer| allowed(&group.name, peer))
-                .is_some()
-        })
+        groups
+            .iter()
+            .find_map(|group| group.held_by(task, &allowed))
     }
 
     /// Announces a change to whoever watches.
@@ -130,9 +130,10 @@ impl Directory {
 
     /// Forgets names without instances and waiting calls.
     pub fn prune(&self) {
-        for groups in self.groups.write().values_mut() {
+        self.groups.write().retain(|_, groups| {
             groups.retain(|_, group| group.size() != (0, 0) || Arc::strong_count(group) > 1);
-        }
+            !groups.is_empty()
+        });
     }
 
     /// Instances and waiting calls of all tenants, for metrics.

@@ -3,14 +3,17 @@
 mod cancel;
 mod membership;
 mod reports;
+mod reserve;
 mod state;
 
 pub use cancel::CancelRequest;
-pub(crate) use membership::{Joining, Restored};
 pub(super) use cancel::ask_to_stop;
-use state::{State, Waiting};
+pub(crate) use membership::{Joining, Restored};
+pub use reserve::{Placed, Reservation};
+use state::State;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parallax_core::error::{Code, Error};
@@ -24,12 +27,13 @@ use tokio::time::Instant;
 
 use super::call::{Call, Sink, problem};
 use super::instance::{Instance, InstanceView, Peer};
+use super::queue::Waiting;
 
 /// Calls that may wait for one agent. Beyond this the caller is told at once, which is kinder
 /// than a queue that no deadline can survive.
 const MAX_WAITING: usize = 10_000;
 
-/// Names an instance within its group; never reused.
+/// Names one session of an instance within its group; never reused.
 pub type SlotId = u64;
 
 /// The instances of one agent name of one tenant.
@@ -38,13 +42,8 @@ pub struct Group {
     pub tenant: TenantId,
     pub name: Name,
     state: Mutex<State>,
-}
-
-/// A place on an instance that is set aside.
-#[derive(Debug)]
-pub struct Reservation {
-    slot: SlotId,
-    pub uuid: String,
+    /// Whether durable tasks wait in the store for room here.
+    backlog: AtomicBool,
 }
 
 /// A call that was not taken on; the sink comes back to the caller.
@@ -60,6 +59,7 @@ impl Group {
             tenant,
             name,
             state: Mutex::default(),
+            backlog: AtomicBool::new(false),
         }
     }
 
@@ -92,76 +92,43 @@ impl Group {
             attempt,
             sink,
         };
-        // Those that wait longer go first.
-        if state.waiting.is_empty() {
-            if let Err(waiting) = state.dispatch(waiting) {
-                state.waiting.push_back(waiting);
-            }
-        } else {
+        // Whoever waits for the same capability found no room, or would have been sent: nobody is
+        // overtaken.
+        if let Err(waiting) = state.dispatch(waiting) {
             state.waiting.push_back(waiting);
         }
         Ok(())
     }
 
-    /// Sets a place on an instance aside for a durable task, whose row names the instance before
-    /// the task is sent.
-    pub fn reserve(&self, capability: &str) -> Option<Reservation> {
-        let mut state = self.state.lock();
-        let slot = state.choose(capability)?;
-        let instance = state.instances.get_mut(&slot)?;
-        instance.credit -= 1;
-        state.turn = slot;
-        let instance = state.instances.get(&slot)?;
-        Some(Reservation {
-            slot,
-            uuid: instance.peer.uuid.clone(),
-        })
-    }
-
-    /// Sends the task that a place was reserved for. `false` when the instance has gone away in
-    /// the meantime: it never received the task.
-    pub fn send_reserved(
-        &self,
-        reservation: &Reservation,
-        call: &Arc<Call>,
-        attempt: u32,
-        sink: Sink,
-    ) -> bool {
-        let mut state = self.state.lock();
-        state
-            .place(
-                reservation.slot,
-                &reservation.uuid,
-                Waiting {
-                    call: Arc::clone(call),
-                    attempt,
-                    sink,
-                },
-            )
-            .is_ok()
-    }
-
-    /// Gives a reserved place back.
-    pub fn release(&self, reservation: &Reservation, ceiling: u32) {
-        self.grant(reservation.slot, 1, ceiling);
-    }
-
     /// Whether the task was accepted, and whether its instance is connected; `None` when no
     /// instance holds it.
-    pub fn live_state(&self, id: TaskId) -> Option<(bool, bool, CancelState)> {
+    pub fn live_state(&self, id: TaskId) -> Option<(bool, bool)> {
         let state = self.state.lock();
         state.instances.values().find_map(|i| {
-            i.in_flight
-                .get(&id)
-                .map(|e| (e.accepted, i.link.is_some(), e.cancel))
+            let accepted = match i.in_flight.get(&id) {
+                Some(entry) => entry.accepted,
+                None => !i.reserved.contains_key(&id).then_some(true)?,
+            };
+            Some((accepted, i.link.is_some()))
         })
     }
 
-    /// The instances of a hosted replica that were connected before `ended`.
-    pub fn slots_of_replica(&self, replica: ReplicaId, ended: Timestamp) -> Vec<SlotId> {
+    /// Whether the call has not ended: it waits, or an instance holds it.
+    pub fn is_open(&self, id: TaskId) -> bool {
+        let state = self.state.lock();
+        state.waiting.contains(id)
+            || state
+                .instances
+                .values()
+                .any(|i| i.in_flight.contains_key(&id))
+    }
+
+    /// The sessions of a hosted replica that began before `ended`, or all.
+    pub fn slots_of_replica(&self, replica: ReplicaId, ended: Option<Timestamp>) -> Vec<SlotId> {
         let state = self.state.lock();
         let found = |i: &Instance| {
-            i.peer.hosted.is_some_and(|(_, id)| id == replica) && i.connected_at <= ended
+            i.peer.hosted.is_some_and(|(_, id)| id == replica)
+                && ended.is_none_or(|ended| i.connected_at <= ended)
         };
         state
             .instances
@@ -169,17 +136,6 @@ impl Group {
             .filter(|(_, i)| found(i))
             .map(|(slot, _)| *slot)
             .collect()
-    }
-
-    /// Finds the instance of a hosted replica.
-    pub fn slot_of_replica(&self, replica: ReplicaId) -> Option<SlotId> {
-        let state = self.state.lock();
-        let found = |i: &Instance| i.peer.hosted.is_some_and(|(_, id)| id == replica);
-        state
-            .instances
-            .iter()
-            .find(|(_, i)| found(i))
-            .map(|(slot, _)| *slot)
     }
 
     /// Whether the replica's agent is connected.
@@ -251,22 +207,8 @@ impl Group {
             .map(|i| Arc::clone(&i.peer))
     }
 
-    /// Whether the instance holds this attempt: it may then move the task's blobs.
-    pub fn holds(&self, slot: SlotId, id: TaskId, attempt: u32) -> bool {
-        let state = self.state.lock();
-        let entry = state
-            .instances
-            .get(&slot)
-            .and_then(|i| i.in_flight.get(&id));
-        entry.is_some_and(|e| e.attempt == attempt)
-    }
-
-    /// Whether the replica holds the task, and with which input.
-    pub fn task_of_replica(
-        &self,
-        id: TaskId,
-        allowed: impl Fn(&Peer) -> bool,
-    ) -> Option<Arc<Call>> {
+    /// The call behind a task that an instance which `allowed` accepts holds.
+    pub fn held_by(&self, id: TaskId, allowed: impl Fn(&Peer) -> bool) -> Option<Arc<Call>> {
         let state = self.state.lock();
         state
             .instances
@@ -293,18 +235,13 @@ impl Group {
 
     pub(super) fn sweep(&self, now: Instant, grace: Duration) -> Vec<SlotId> {
         let mut state = self.state.lock();
-        super::sweep::waiting(
-            &mut state.waiting,
-            now,
-            |w| (&w.call, &w.sink),
-            |w| {
-                let error = Error::new(
-                    Code::DeadlineExceeded,
-                    "the deadline passed while the call waited for an instance with room",
-                );
-                w.sink.deliver(&w.call, problem(&error));
-            },
-        );
+        for over in state.waiting.take_over(now) {
+            let error = Error::new(
+                Code::DeadlineExceeded,
+                "the deadline passed while the call waited for an instance with room",
+            );
+            over.sink.deliver(&over.call, problem(&error));
+        }
         for instance in state.instances.values_mut() {
             super::sweep::in_flight(instance, now, grace);
         }

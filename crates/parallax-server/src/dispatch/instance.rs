@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parallax_core::error::{Code, Error};
-use parallax_core::id::{AgentId, ReplicaId, SessionId, TaskId};
+use parallax_core::id::{AgentId, KeyId, ReplicaId, SessionId, TaskId};
 use parallax_core::task::CancelState;
 use parallax_core::time::Timestamp;
 use parallax_proto::v1;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::MAX_CREDIT;
 use super::call::{Call, DurableEvent, DurableEventKind, Sink, problem};
 
 /// Who an instance is, by its credential and its Hello.
@@ -21,6 +22,8 @@ pub struct Peer {
     pub uuid: String,
     /// Set for hosted agents.
     pub hosted: Option<(AgentId, ReplicaId)>,
+    /// The key of an external agent.
+    pub key: Option<KeyId>,
     pub sdk: v1::Sdk,
     pub capabilities: Vec<v1::Capability>,
     pub labels: BTreeMap<String, String>,
@@ -94,7 +97,7 @@ pub(super) struct Instance {
     pub peer: Arc<Peer>,
     pub link: Option<Link>,
     pub lease_epoch: u64,
-    /// The lease ends here unless a heartbeat or any other frame renews it.
+    /// The lease ends here unless a heartbeat renews it.
     pub lease_until: Instant,
     pub connected_at: Timestamp,
     pub credit: u32,
@@ -103,6 +106,16 @@ pub(super) struct Instance {
     pub given: u64,
     pub load_ppm: Option<u32>,
     pub in_flight: HashMap<TaskId, InFlight>,
+    /// Durable tasks whose rows are being committed: their credit is taken, nothing was sent.
+    pub reserved: HashMap<TaskId, Reserved>,
+}
+
+/// A place that is set aside.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    pub capability: String,
+    /// Somebody cancelled the task meanwhile: it is not to be sent.
+    pub cancelled: bool,
 }
 
 /// A task that the instance was given.
@@ -114,6 +127,8 @@ pub(super) struct InFlight {
     pub accepted: bool,
     /// The outcome of a durable task is here and not committed yet.
     pub committing: bool,
+    /// The deadline of a durable task has passed, and its row is told so.
+    pub expired: bool,
     pub idempotent: bool,
     pub cancel: CancelState,
     /// When an asked-for cancel counts as unresolved.
@@ -129,7 +144,11 @@ impl InFlight {
         if let Sink::Durable(events) = &self.sink {
             let kind = DurableEventKind::CancelAcked(v1::cancel_ack::Outcome::Stopped);
             // The commit job lives as long as the server.
-            drop(events.send(DurableEvent { call: self.call, attempt: self.attempt, kind }));
+            drop(events.send(DurableEvent {
+                call: self.call,
+                attempt: self.attempt,
+                kind,
+            }));
             return;
         }
         let error = Error::new(Code::Cancelled, "the work was cancelled");
@@ -165,9 +184,16 @@ impl Instance {
         let busy = self
             .in_flight
             .values()
-            .filter(|t| t.call.capability == capability)
+            .map(|t| t.call.capability.as_str())
+            .chain(self.reserved.values().map(|r| r.capability.as_str()))
+            .filter(|busy| *busy == capability)
             .count();
         busy < offered.max_concurrency as usize
+    }
+
+    /// Adds to the credit, up to what an instance may hold in all.
+    pub(super) fn grant(&mut self, n: u32) {
+        self.credit = self.credit.saturating_add(n).min(MAX_CREDIT);
     }
 
     /// Lets the agent drop a result.

@@ -11,10 +11,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::session;
 use crate::app::App;
 use crate::auth;
+use crate::dispatch::MAX_CREDIT;
 
 /// Frames that may wait for an agent to read them: its credit, as many acknowledgements, and some
 /// pings. A session that is this far behind is cut off.
-const OUTBOUND_FRAMES: usize = 2 * session::MAX_CREDIT as usize + 64;
+const OUTBOUND_FRAMES: usize = 2 * MAX_CREDIT as usize + 64;
 
 pub(crate) struct AgentGateway {
     app: Arc<App>,

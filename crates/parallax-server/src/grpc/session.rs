@@ -16,10 +16,8 @@ use tonic::{Status, Streaming};
 use crate::app::App;
 use crate::app::sessions::Admitted;
 use crate::clock::random;
-use crate::dispatch::{Group, Joining, Link, Outcome, SlotId};
+use crate::dispatch::{Group, Joining, Link, MAX_CREDIT, Outcome, SlotId};
 
-/// Most credit that one instance may hold.
-pub(super) const MAX_CREDIT: u32 = 1024;
 /// The largest frame either side sends.
 pub(crate) const MAX_FRAME_BYTES: usize = 1024 * 1024;
 /// Bytes of partials that one task may have under way.
@@ -102,7 +100,7 @@ impl Session {
             return Err(Status::failed_precondition(message));
         }
         let inventory = std::mem::take(&mut hello.inventory);
-        let credit = hello.credit.min(MAX_CREDIT);
+        let credit = hello.credit;
         let Admitted {
             group,
             peer,
@@ -117,6 +115,15 @@ impl Session {
             frames: frames.clone(),
             closed: CancellationToken::new(),
         };
+        let welcome = v1::Welcome {
+            session_id: link.session.to_string(),
+            lease_epoch,
+            ttl_ms: millis(app.limits.lease_ttl),
+            proto_version: PROTO_VERSION,
+            features: Vec::new(),
+            limits: Some(limits()),
+            verdicts: Vec::new(),
+        };
         let joined = group.join(Joining {
             peer,
             link: link.clone(),
@@ -126,24 +133,17 @@ impl Session {
             credit,
             draining,
             inventory,
+            welcome,
         });
+        let Some(joined) = joined else {
+            return Err(Status::aborted("a newer session of this instance began"));
+        };
         if let Some(old) = joined.superseded {
             old.go_away(
                 v1::goaway::Reason::Superseded,
                 "a newer session of this instance began",
             );
         }
-        let welcome = v1::Welcome {
-            session_id: link.session.to_string(),
-            lease_epoch,
-            ttl_ms: millis(app.limits.lease_ttl),
-            proto_version: PROTO_VERSION,
-            features: Vec::new(),
-            limits: Some(limits()),
-            verdicts: joined.verdicts,
-        };
-        link.send(v1::agent_down::Frame::Welcome(welcome));
-        group.ready();
         let session = Self {
             app,
             principal,
@@ -165,7 +165,7 @@ impl Session {
             self.link.go_away(reason, message);
         }
         let peer = self.group.peer(self.slot);
-        let gone = self.group.leave(self.slot, self.link.session);
+        let gone = self.group.leave(self.slot);
         if let Some(peer) = peer {
             self.app.instance_left(&self.group, &peer, gone);
         }
@@ -240,7 +240,10 @@ impl Session {
                     "Hello may come only once, as the first frame",
                 ));
             }
-            F::Credit(credit) => self.group.grant(self.slot, credit.n, MAX_CREDIT),
+            F::Credit(credit) => {
+                self.group.grant(self.slot, credit.n);
+                self.app.room_made(&self.group);
+            }
             F::Accepted(accepted) => {
                 let (task, id) = parse(accepted.r#ref)?;
                 self.group.accepted(self.slot, id, task.attempt);
@@ -269,6 +272,7 @@ impl Session {
                 let (task, id) = parse(ack.r#ref)?;
                 self.group
                     .cancel_acked(self.slot, id, task.attempt, outcome);
+                self.app.room_made(&self.group);
             }
             F::Heartbeat(beat) => self.take_heartbeat(&beat)?,
             F::Drain(drain) => {
@@ -298,7 +302,8 @@ impl Session {
             usage: result.usage,
         });
         self.group
-            .ended(self.slot, task, id, outcome, (result.credit, MAX_CREDIT));
+            .ended(self.slot, task, id, outcome, result.credit);
+        self.app.room_made(&self.group);
         Ok(())
     }
 
@@ -317,7 +322,8 @@ impl Session {
             agent_code: failed.code,
         });
         self.group
-            .ended(self.slot, task, id, outcome, (failed.credit, MAX_CREDIT));
+            .ended(self.slot, task, id, outcome, failed.credit);
+        self.app.room_made(&self.group);
         Ok(())
     }
 

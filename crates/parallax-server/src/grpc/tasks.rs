@@ -236,8 +236,7 @@ impl Caller {
     fn remember(&mut self, call_id: u64, task: TaskId, group: Arc<Group>) {
         if self.open.len() >= 2 * OPEN_CALLS {
             // At most OPEN_CALLS hold a permit, so older entries beyond that have ended.
-            self.open
-                .retain(|(_, task, group)| group.task_of_replica(*task, |_| true).is_some());
+            self.open.retain(|(_, task, group)| group.is_open(*task));
         }
         self.open.push((call_id, task, group));
     }

@@ -9,7 +9,7 @@ use parallax_store::tasks;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::app::App;
-use crate::dispatch::{DurableEvent, DurableEventKind};
+use crate::dispatch::DurableEvent;
 
 /// A look at the queue without a signal: back-offs end and deadlines pass by themselves.
 const TICK: Duration = Duration::from_secs(1);
@@ -18,6 +18,8 @@ const PAGE: u32 = 256;
 /// Pages read in one round; the next round goes on where this one stopped, so that tasks for an
 /// agent that is away cannot hide those behind them.
 const PAGES: usize = 8;
+/// Between two rounds: what many results make room for is then looked for once.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Commits under way at once: enough to fill a batch of the store's writer.
 const COMMITS: usize = 512;
 /// Before a commit that failed is tried again.
@@ -39,6 +41,11 @@ pub(crate) async fn dispatch(app: Arc<App>) {
                 "cannot dispatch queued tasks"
             ),
         }
+        if after.is_some() {
+            // There is more behind what was read.
+            app.queue.notify_one();
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -58,28 +65,30 @@ async fn round(app: &App, mut after: Option<TaskId>) -> Result<Option<TaskId>> {
     Ok(after)
 }
 
-/// Commits the news of attempts. Those of one task stay in order; different tasks do not wait for
-/// each other.
+/// Commits the news of attempts until the server stops. Each news is one transaction that looks at
+/// the row as it is then, so that those of one task may overtake each other. What comes after the
+/// stop is not lost: an agent keeps its result, and offers it to the next server.
 pub(crate) async fn commit(app: Arc<App>, mut events: mpsc::UnboundedReceiver<DurableEvent>) {
     let slots = Arc::new(Semaphore::new(COMMITS));
-    while let Some(event) = events.recv().await {
-        if matches!(event.kind, DurableEventKind::Update(_)) {
-            continue;
-        }
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = events.recv() => event,
+            () = app.shutdown.cancelled() => events.try_recv().ok(),
+        };
+        let Some(event) = event else { return };
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
             return;
         };
-        let app = Arc::clone(&app);
-        let tracker = app.tasks.clone();
-        tracker.spawn(async move {
+        let (job, event) = (Arc::clone(&app), Arc::new(event));
+        app.tasks.spawn(async move {
             let _slot = slot;
-            while let Err(error) = app.durable_event(&event).await {
+            while let Err(error) = job.durable_event(&event).await {
                 let task = event.call.id;
                 tracing::warn!(error = &error as &dyn std::error::Error, %task, "cannot commit a task's outcome; trying again");
                 tokio::select! {
                     () = tokio::time::sleep(RETRY) => {}
-                    // The agent keeps the result and offers it to the next server.
-                    () = app.shutdown.cancelled() => return,
+                    () = job.shutdown.cancelled() => return,
                 }
             }
         });

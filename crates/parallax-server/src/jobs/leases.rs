@@ -21,8 +21,9 @@ pub(crate) async fn run(app: Arc<App>) {
             _ = ticks.tick() => {}
             () = app.shutdown.cancelled() => return,
         }
-        for (group, slot) in app.directory.sweep(Instant::now(), app.limits.cancel_grace) {
-            app.instance_lost(&group, slot);
+        let now = Instant::now();
+        for (group, slot) in app.directory.sweep(now, app.limits.cancel_grace) {
+            app.instance_lost(&group, slot, Some(now));
         }
         round = round.wrapping_add(1);
         if round.is_multiple_of(PRUNE_EVERY) {

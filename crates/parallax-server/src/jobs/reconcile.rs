@@ -296,7 +296,7 @@ fn drain_stopped(app: &App, snapshot: &Snapshot, decision: &Decision) {
         .find(snapshot.agent.tenant, &snapshot.agent.name);
     let Some(group) = group else { return };
     for id in &decision.stop {
-        if let Some(slot) = group.slot_of_replica(*id) {
+        for slot in group.slots_of_replica(*id, None) {
             group.drain(slot);
         }
     }

@@ -134,16 +134,18 @@ impl App {
         if row.observed.phase.is_over() {
             self.hosts.forget_usage(row.id);
         }
-        let ended = row
-            .observed
-            .exit
-            .as_ref()
-            .map_or(row.updated_at, |exit| exit.ended_at);
+        let recorded = row.observed.exit.as_ref().map(|exit| exit.ended_at);
+        // Where nobody recorded the end, it lies before this report. A replica that is being
+        // started has ended nothing yet.
+        let over = row.observed.phase.is_over().then(|| self.clock.now());
+        let Some(ended) = recorded.or(over) else {
+            return Ok(());
+        };
         let Some(group) = self.directory.find(row.tenant, &agent.name) else {
             return Ok(());
         };
-        for slot in group.slots_of_replica(row.id, ended) {
-            self.instance_lost(&group, slot);
+        for slot in group.slots_of_replica(row.id, Some(ended)) {
+            self.instance_lost(&group, slot, None);
         }
         Ok(())
     }

@@ -8,16 +8,17 @@ use parallax_core::task::CancelState;
 use parallax_proto::v1;
 use tokio::time::Instant;
 
-use super::Group;
 use super::super::call::{Sink, problem};
 use super::super::instance::{InFlight, Link};
+use super::Group;
 
 /// What became of a request to cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelRequest {
     /// It had not been sent to anybody: it is over.
     Withdrawn,
-    /// The agent was asked.
+    /// The agent was asked; or, where a durable task's row is just being committed, will not
+    /// receive the task.
     Asked,
     /// Not in this group (any more).
     Unknown,
@@ -27,19 +28,21 @@ impl Group {
     /// Cancels a call of this group: withdraws it, or asks the agent to stop within `grace`.
     pub fn cancel(&self, id: TaskId, reason: &str, grace: Duration, now: Instant) -> CancelRequest {
         let mut state = self.state.lock();
-        if let Some(at) = state.waiting.iter().position(|w| w.call.id == id) {
-            if let Some(waiting) = state.waiting.remove(at) {
-                let error = Error::new(
-                    Code::Cancelled,
-                    format!("cancelled before it was sent: {reason}"),
-                );
-                waiting.sink.deliver(&waiting.call, problem(&error));
-            }
+        if let Some(waiting) = state.waiting.remove(id) {
+            let error = Error::new(
+                Code::Cancelled,
+                format!("cancelled before it was sent: {reason}"),
+            );
+            waiting.sink.deliver(&waiting.call, problem(&error));
             return CancelRequest::Withdrawn;
         }
         for instance in state.instances.values_mut() {
             if let Some(entry) = instance.in_flight.get_mut(&id) {
                 ask_to_stop(entry, instance.link.as_ref(), reason, grace, now);
+                return CancelRequest::Asked;
+            }
+            if let Some(reserved) = instance.reserved.get_mut(&id) {
+                reserved.cancelled = true;
                 return CancelRequest::Asked;
             }
         }
@@ -67,7 +70,8 @@ pub(in crate::dispatch) fn ask_to_stop(
     grace: Duration,
     now: Instant,
 ) {
-    if entry.cancel != CancelState::None {
+    // An outcome that is being committed is an end already.
+    if entry.cancel != CancelState::None || entry.committing {
         return;
     }
     entry.cancel = CancelState::Requested;

@@ -3,21 +3,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use parallax_core::id::{SessionId, TaskId};
+use parallax_core::id::TaskId;
 use parallax_core::task::CancelState;
 use parallax_core::time::Timestamp;
 use parallax_proto::v1;
 use tokio::time::Instant;
 
-use super::{Group, SlotId};
+use super::super::MAX_CREDIT;
 use super::super::call::{Call, Sink};
 use super::super::instance::{InFlight, Instance, Link, Peer};
+use super::{Group, SlotId};
 
 /// What a new session finds.
 #[derive(Debug)]
 pub struct Joined {
     pub slot: SlotId,
-    pub verdicts: Vec<v1::Verdict>,
     /// The session of the same instance that this one replaces.
     pub superseded: Option<Link>,
 }
@@ -33,6 +33,8 @@ pub struct Joining {
     pub credit: u32,
     pub draining: bool,
     pub inventory: Vec<v1::InventoryItem>,
+    /// The first frame down, to which the verdicts are added.
+    pub welcome: v1::Welcome,
 }
 
 /// A durable task that an instance was given before the server was started.
@@ -45,60 +47,70 @@ pub struct Restored {
     pub accepted: bool,
     pub idempotent: bool,
     pub cancel: CancelState,
+    /// When a cancel that was asked for before counts as unresolved.
+    pub cancel_due: Option<Instant>,
 }
 
 impl Group {
-    /// Adds a session, new or reconnecting, and decides on its inventory.
-    pub fn join(&self, joining: Joining) -> Joined {
+    /// Adds a session, new or reconnecting, decides on its inventory, and welcomes it: nothing
+    /// else goes down before. `None` when a session with a later epoch was faster.
+    pub fn join(&self, joining: Joining) -> Option<Joined> {
         let mut state = self.state.lock();
-        let slot = state.slot_of(&joining.peer.uuid);
-        let old = state.instances.remove(&slot);
-        let (superseded, mut in_flight, given) = match old {
+        let old = state.by_uuid.get(&joining.peer.uuid).copied();
+        let newer = old.and_then(|slot| state.instances.get(&slot));
+        if newer.is_some_and(|i| i.lease_epoch > joining.lease_epoch) {
+            return None;
+        }
+        let (superseded, mut in_flight, given) = match old.and_then(|slot| state.remove(slot)) {
             Some(instance) => (instance.link, instance.in_flight, instance.given),
             None => (None, HashMap::new(), 0),
         };
-        let verdicts = joining
+        let mut welcome = joining.welcome;
+        welcome.verdicts = joining
             .inventory
             .iter()
             .map(|item| verdict(item, &in_flight))
             .collect();
         let unlisted = take_unlisted(&mut in_flight, &joining.inventory);
+        for task in in_flight.values_mut() {
+            // The window of a new stream is fresh.
+            task.partial_bytes = 0;
+        }
+        joining.link.send(v1::agent_down::Frame::Welcome(welcome));
+        let slot = state.new_slot(&joining.peer.uuid);
         let instance = Instance {
             peer: Arc::new(joining.peer),
             link: Some(joining.link),
             lease_epoch: joining.lease_epoch,
             lease_until: joining.lease_until,
             connected_at: joining.connected_at,
-            credit: joining.credit,
+            credit: joining.credit.min(MAX_CREDIT),
             draining: joining.draining,
             given,
             load_ppm: None,
             in_flight,
+            reserved: HashMap::new(),
         };
         state.instances.insert(slot, instance);
         for task in unlisted {
             state.unlisted(task, &self.name);
         }
-        Joined {
-            slot,
-            verdicts,
-            superseded,
-        }
-    }
-
-    /// Lets the session's calls flow; to be called once its Welcome is on the way.
-    pub fn ready(&self) {
-        self.state.lock().pump();
+        state.pump();
+        Some(Joined { slot, superseded })
     }
 
     /// Restores a durable task under the lease of an instance that may come back.
     pub fn restore(&self, restored: Restored, lease_until: Instant, now: Timestamp) {
         let mut state = self.state.lock();
-        let slot = state.slot_of(&restored.uuid);
+        let slot = match state.by_uuid.get(&restored.uuid) {
+            Some(slot) => *slot,
+            None => state.new_slot(&restored.uuid),
+        };
         let instance = state.instances.entry(slot).or_insert_with(|| Instance {
             peer: Arc::new(Peer {
                 uuid: restored.uuid.clone(),
                 hosted: None,
+                key: None,
                 sdk: v1::Sdk::default(),
                 capabilities: Vec::new(),
                 labels: BTreeMap::new(),
@@ -112,6 +124,7 @@ impl Group {
             given: 0,
             load_ppm: None,
             in_flight: HashMap::new(),
+            reserved: HashMap::new(),
         });
         let task = InFlight {
             call: restored.call,
@@ -119,28 +132,23 @@ impl Group {
             sink: restored.sink,
             accepted: restored.accepted,
             committing: false,
+            expired: false,
             idempotent: restored.idempotent,
             cancel: restored.cancel,
-            cancel_due: None,
+            cancel_due: restored.cancel_due,
             last_partial: 0,
             partial_bytes: 0,
         };
         instance.in_flight.insert(task.call.id, task);
     }
 
-    /// The session's connection ended; its lease runs on, unless it holds nothing and drains.
-    pub fn leave(&self, slot: SlotId, session: SessionId) -> bool {
+    /// The session's connection ended. What it was given stays with the instance until the lease
+    /// ends; an instance that holds nothing is gone at once (`true`).
+    pub fn leave(&self, slot: SlotId) -> bool {
         let mut state = self.state.lock();
         let Some(instance) = state.instances.get_mut(&slot) else {
             return false;
         };
-        if instance
-            .link
-            .as_ref()
-            .is_none_or(|link| link.session != session)
-        {
-            return false;
-        }
         instance.link = None;
         instance.credit = 0;
         if instance.in_flight.is_empty() {
@@ -151,37 +159,31 @@ impl Group {
         false
     }
 
-    /// The instance is gone for certain: its lease ended, or its process was seen to end.
-    pub fn lose(&self, slot: SlotId) {
+    /// Ends the lease of an instance that is gone for certain, and says so to it, should it still
+    /// listen: its process was seen to end, or (with `now`) its lease ran out by then. `None`
+    /// when it came back in the meantime.
+    pub fn expire(&self, slot: SlotId, now: Option<Instant>) -> Option<Arc<Peer>> {
         let mut state = self.state.lock();
-        if let Some(instance) = state.remove(slot) {
-            for task in instance
-                .in_flight
-                .into_values()
-                .filter(|task| !task.committing)
-            {
-                state.lost(task, &self.name);
-            }
-            state.pump();
-            state.refuse_waiting_if_empty(&self.name);
+        let lease = state.instances.get(&slot)?.lease_until;
+        if now.is_some_and(|now| lease > now) {
+            return None;
         }
-    }
-
-    /// Ends the lease of an instance whose session does not answer: says so to it, if it listens.
-    pub fn expire(&self, slot: SlotId) {
-        let link = self
-            .state
-            .lock()
-            .instances
-            .get(&slot)
-            .and_then(|i| i.link.clone());
-        if let Some(link) = link {
+        let instance = state.remove(slot)?;
+        if let Some(link) = &instance.link {
             link.go_away(
                 v1::goaway::Reason::LeaseExpired,
                 "no heartbeat arrived within the lease",
             );
         }
-        self.lose(slot);
+        for task in instance.in_flight.into_values() {
+            // What is being committed has ended already.
+            if !task.committing {
+                state.lost(task, &self.name);
+            }
+        }
+        state.pump();
+        state.refuse_waiting_if_empty(&self.name);
+        Some(instance.peer)
     }
 }
 

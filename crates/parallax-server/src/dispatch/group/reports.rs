@@ -7,16 +7,16 @@ use parallax_core::task::CancelState;
 use parallax_proto::v1;
 use tokio::time::Instant;
 
-use super::{Group, SlotId};
-use super::super::call::{Outcome, DurableEvent, DurableEventKind, Sink, Update};
+use super::super::call::{DurableEvent, DurableEventKind, Outcome, Sink, Update};
 use super::super::instance::InFlight;
+use super::{Group, SlotId};
 
 impl Group {
-    /// Grants credit, up to `ceiling` in all.
-    pub fn grant(&self, slot: SlotId, n: u32, ceiling: u32) {
+    /// Grants credit.
+    pub fn grant(&self, slot: SlotId, n: u32) {
         let mut state = self.state.lock();
         if let Some(instance) = state.instances.get_mut(&slot) {
-            instance.credit = instance.credit.saturating_add(n).min(ceiling);
+            instance.grant(n);
         }
         state.pump();
     }
@@ -31,19 +31,12 @@ impl Group {
 
     /// The instance took the task on.
     pub fn accepted(&self, slot: SlotId, task: TaskId, attempt: u32) {
-        self.with_task(slot, task, attempt, |entry| {
-            if !entry.accepted {
-                entry.accepted = true;
-                entry.sink.update(&entry.call, attempt, Update::Accepted);
-            }
-        });
+        self.with_task(slot, task, attempt, |entry| entry.accepted = true);
     }
 
     pub fn progress(&self, slot: SlotId, task: TaskId, attempt: u32, progress: v1::TaskProgress) {
         self.with_task(slot, task, attempt, |entry| {
-            entry
-                .sink
-                .update(&entry.call, attempt, Update::Progress(progress));
+            entry.sink.update(&entry.call, Update::Progress(progress));
         });
     }
 
@@ -70,9 +63,7 @@ impl Group {
             }
             if partial.seq > entry.last_partial {
                 entry.last_partial = partial.seq;
-                entry
-                    .sink
-                    .update(&entry.call, attempt, Update::Partial(partial));
+                entry.sink.update(&entry.call, Update::Partial(partial));
             }
         });
         if let Some(grant) = grant {
@@ -88,27 +79,33 @@ impl Group {
         task: v1::TaskRef,
         id: TaskId,
         outcome: Outcome,
-        credit: (u32, u32),
+        credit: u32,
     ) {
         let mut state = self.state.lock();
         let Some(instance) = state.instances.get_mut(&slot) else {
             return;
         };
-        instance.credit = instance.credit.saturating_add(credit.0).min(credit.1);
+        instance.grant(credit);
         let entry = instance
             .in_flight
             .get_mut(&id)
             .filter(|entry| entry.attempt == task.attempt);
         match entry {
+            // Sent twice, as after a reconnect: the commit is under way.
+            Some(InFlight {
+                committing: true, ..
+            }) => {}
             Some(InFlight {
                 call,
                 attempt,
                 sink: Sink::Durable(events),
                 committing,
+                accepted,
                 idempotent,
                 ..
             }) => {
                 *committing = true;
+                *accepted = true;
                 let kind = DurableEventKind::Ended {
                     outcome,
                     idempotent: *idempotent,
@@ -164,16 +161,22 @@ impl Group {
         let Some(entry) = instance
             .in_flight
             .get_mut(&id)
-            .filter(|e| e.attempt == attempt)
+            .filter(|e| e.attempt == attempt && !e.committing)
         else {
             return;
         };
         entry.cancel_due = None;
         if outcome == v1::cancel_ack::Outcome::TooLate {
-            entry.cancel = CancelState::Acked;
+            if std::mem::replace(&mut entry.cancel, CancelState::Acked) == CancelState::Acked {
+                return;
+            }
             if let Sink::Durable(events) = &entry.sink {
                 let kind = DurableEventKind::CancelAcked(outcome);
-                drop(events.send(DurableEvent { call: Arc::clone(&entry.call), attempt, kind }));
+                drop(events.send(DurableEvent {
+                    call: Arc::clone(&entry.call),
+                    attempt,
+                    kind,
+                }));
             }
         } else if let Some(entry) = instance.in_flight.remove(&id) {
             entry.stopped();

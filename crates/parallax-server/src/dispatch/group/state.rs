@@ -1,6 +1,7 @@
 //! The scheduling behind a group's lock: who gets what, and what becomes of it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -10,32 +11,26 @@ use parallax_core::task::{AfterLoss, CancelState, after_loss};
 use parallax_proto::v1;
 use tokio::time::Instant;
 
-use super::SlotId;
 use super::super::call::{Call, DurableEvent, DurableEventKind, Sink, problem};
 use super::super::instance::{InFlight, Instance, reference};
+use super::super::queue::{Queue, Waiting};
+use super::SlotId;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) instances: BTreeMap<SlotId, Instance>,
     pub(super) by_uuid: HashMap<String, SlotId>,
-    pub(super) waiting: VecDeque<Waiting>,
+    /// Calls that no instance has room for: whatever makes room pumps them.
+    pub(super) waiting: Queue,
     /// The slot that was given a task last.
     pub(super) turn: SlotId,
     pub(super) next_slot: SlotId,
 }
 
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) call: Arc<Call>,
-    pub(super) attempt: u32,
-    pub(super) sink: Sink,
-}
-
 impl State {
-    pub(super) fn slot_of(&mut self, uuid: &str) -> SlotId {
-        if let Some(slot) = self.by_uuid.get(uuid) {
-            return *slot;
-        }
+    /// A new slot for an instance. Every session has one of its own, so that what an earlier
+    /// session of the instance still says, or was promised, cannot reach the new one.
+    pub(super) fn new_slot(&mut self, uuid: &str) -> SlotId {
         self.next_slot += 1;
         self.by_uuid.insert(uuid.to_owned(), self.next_slot);
         self.next_slot
@@ -82,27 +77,26 @@ impl State {
     }
 
     /// Sends a call to an instance with room, or gives it back.
-    pub(super) fn dispatch(&mut self, waiting: Waiting) -> Result<(), Waiting> {
-        let Some(slot) = self.choose(&waiting.call.capability) else {
-            return Err(waiting);
-        };
-        let instance = self
-            .instances
-            .get_mut(&slot)
-            .expect("choose answers a slot of this map");
-        instance.credit -= 1;
-        let uuid = instance.peer.uuid.clone();
-        self.turn = slot;
-        self.place(slot, &uuid, waiting)
+    pub(super) fn dispatch(&mut self, mut waiting: Waiting) -> Result<(), Waiting> {
+        // An instance whose queue is full has no credit afterwards: this ends.
+        while let Some(slot) = self.choose(&waiting.call.capability) {
+            let instance = self
+                .instances
+                .get_mut(&slot)
+                .expect("choose answers a slot of this map");
+            instance.credit -= 1;
+            self.turn = slot;
+            match self.place(slot, waiting) {
+                Ok(()) => return Ok(()),
+                Err(refused) => waiting = refused,
+            }
+        }
+        Err(waiting)
     }
 
     /// Sends a call to an instance whose credit was taken already, or gives it back.
-    pub(super) fn place(&mut self, slot: SlotId, uuid: &str, waiting: Waiting) -> Result<(), Waiting> {
-        let Some(instance) = self
-            .instances
-            .get_mut(&slot)
-            .filter(|i| i.peer.uuid == uuid)
-        else {
+    pub(super) fn place(&mut self, slot: SlotId, waiting: Waiting) -> Result<(), Waiting> {
+        let Some(instance) = self.instances.get_mut(&slot) else {
             return Err(waiting);
         };
         let Waiting {
@@ -132,6 +126,7 @@ impl State {
             sink,
             accepted: false,
             committing: false,
+            expired: false,
             idempotent,
             cancel: CancelState::None,
             cancel_due: None,
@@ -147,20 +142,21 @@ impl State {
         if self.waiting.is_empty() {
             return;
         }
-        let mut kept = VecDeque::new();
-        while let Some(waiting) = self.waiting.pop_front() {
-            if waiting.sink.is_abandoned() {
+        let mut heads = self.waiting.heads();
+        while let Some(Reverse(place)) = heads.pop() {
+            let Some(waiting) = self.waiting.take(place) else {
                 continue;
-            }
-            if let Err(waiting) = self.dispatch(waiting) {
-                kept.push_back(waiting);
-                if self.instances.values().all(|i| i.credit == 0) {
-                    break;
+            };
+            let call = Arc::clone(&waiting.call);
+            if !waiting.sink.is_abandoned() {
+                if let Err(waiting) = self.dispatch(waiting) {
+                    self.waiting.put(place, waiting);
+                    // No room for this capability: its line stays as it is.
+                    continue;
                 }
             }
+            heads.extend(self.waiting.head_of(&call.capability).map(Reverse));
         }
-        kept.append(&mut self.waiting);
-        self.waiting = kept;
     }
 
     /// A task that its own instance does not list after a reconnect. Not accepted: it never
@@ -236,7 +232,7 @@ impl State {
         if !self.instances.is_empty() {
             return;
         }
-        for waiting in self.waiting.drain(..) {
+        for waiting in self.waiting.drain() {
             let message =
                 format!("the last instance of agent `{agent}` went away before the call was sent");
             waiting.sink.deliver(

@@ -118,10 +118,11 @@ impl Snapshot {
             .is_none_or(|deletion| deletion.drain_until <= now);
         let group = app.directory.find(self.agent.tenant, &self.agent.name);
         let busy = |id: ReplicaId| {
-            let slot = group
-                .as_ref()
-                .and_then(|g| g.slot_of_replica(id).map(|slot| (g, slot)));
-            slot.is_some_and(|(g, slot)| g.drain(slot) > 0)
+            group.as_ref().is_some_and(|group| {
+                let slots = group.slots_of_replica(id, None);
+                // Every one of them is to drain, whatever the first still holds.
+                slots.iter().map(|slot| group.drain(*slot)).sum::<usize>() > 0
+            })
         };
         let running = self.replicas.iter().filter(|e| e.replica.want == Want::Run);
         let stop: Vec<ReplicaId> = running
