@@ -1,6 +1,7 @@
 //! What a host should run, as one frame.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use parallax_core::agent::{Agent, Revision};
 use parallax_core::error::{Error, Result};
@@ -52,19 +53,20 @@ impl App {
             forget_replicas: Vec::new(),
         };
         for row in &rows {
-            if !known_agents.contains_key(&row.agent) {
-                let Some(agent) = agents::get(&mut tx, row.agent).await? else {
-                    continue;
-                };
-                known_agents.insert(row.agent, agent);
-            }
-            if !known_revisions.contains_key(&row.revision) {
-                let Some(revision) = revisions::get(&mut tx, row.revision).await? else {
-                    continue;
-                };
-                known_revisions.insert(row.revision, revision);
-            }
-            let (agent, revision) = (&known_agents[&row.agent], &known_revisions[&row.revision]);
+            let agent = match known_agents.entry(row.agent) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => match agents::get(&mut tx, row.agent).await? {
+                    Some(agent) => place.insert(agent),
+                    None => continue,
+                },
+            };
+            let revision = match known_revisions.entry(row.revision) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => match revisions::get(&mut tx, row.revision).await? {
+                    Some(revision) => place.insert(revision),
+                    None => continue,
+                },
+            };
             frame
                 .replicas
                 .push(self.replica_frame(row, agent, revision, state)?);
@@ -116,10 +118,10 @@ impl App {
     ) -> (Secret, Timestamp) {
         let now = self.clock.now();
         let ttl = self.limits.replica_credential_ttl;
-        if let Some((token, expires_at)) = state.credentials.get(&row.id) {
-            if expires_at.since(now) > ttl / 2 {
-                return (token.clone(), *expires_at);
-            }
+        if let Some((token, expires_at)) = state.credentials.get(&row.id)
+            && expires_at.since(now) > ttl / 2
+        {
+            return (token.clone(), *expires_at);
         }
         let expires_at = now.plus(ttl);
         let token = self.auth.mint_replica(&ReplicaClaims {
