@@ -63,7 +63,7 @@ impl Failure {
             code,
             Code::Internal | Code::StorageFull | Code::StoreUnavailable
         ) {
-            let cause = self.error.source.as_deref().map(|source| chain(source));
+            let cause = self.error.source.as_deref().map(chain);
             tracing::error!(code = code.as_str(), detail = %self.error, cause, "request failed");
         }
         Problem {
