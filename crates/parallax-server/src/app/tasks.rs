@@ -386,10 +386,10 @@ impl TaskWatch {
         if self.over && self.ready.is_empty() {
             return None;
         }
-        if self.ready.is_empty() {
-            if let Err(error) = self.read_on().await {
-                return Some(Err(error));
-            }
+        if self.ready.is_empty()
+            && let Err(error) = self.read_on().await
+        {
+            return Some(Err(error));
         }
         let event = self.ready.pop_front()?;
         self.over |= event

@@ -201,11 +201,17 @@ impl Caller {
         };
         let name = match self.name_of(&request.agent).await {
             Ok(name) => name,
-            Err(error) => return Ok(answer(permit, call_id, String::new(), &error)),
+            Err(error) => {
+                answer(permit, call_id, String::new(), &error);
+                return Ok(());
+            }
         };
         let call = match self.app.call(&self.principal, name, request) {
             Ok(call) => call,
-            Err(error) => return Ok(answer(permit, call_id, String::new(), &error)),
+            Err(error) => {
+                answer(permit, call_id, String::new(), &error);
+                return Ok(());
+            }
         };
         let sink = Sink::Stream {
             call_id,

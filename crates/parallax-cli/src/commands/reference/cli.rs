@@ -47,7 +47,7 @@ impl Page {
     }
 
     fn command(&mut self, command: &Command, heading: &str) {
-        let name = command.get_bin_name().unwrap_or(command.get_name());
+        let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
         self.line("");
         self.line(&format!("{heading} `{name}`"));
         self.line("");

@@ -148,12 +148,12 @@ impl State {
                 continue;
             };
             let call = Arc::clone(&waiting.call);
-            if !waiting.sink.is_abandoned() {
-                if let Err(waiting) = self.dispatch(waiting) {
-                    self.waiting.put(place, waiting);
-                    // No room for this capability: its line stays as it is.
-                    continue;
-                }
+            if !waiting.sink.is_abandoned()
+                && let Err(waiting) = self.dispatch(waiting)
+            {
+                self.waiting.put(place, waiting);
+                // No room for this capability: its line stays as it is.
+                continue;
             }
             heads.extend(self.waiting.head_of(&call.capability).map(Reverse));
         }

@@ -1,15 +1,17 @@
 //! Everything that one look at an agent needs, read at once.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use parallax_core::agent::{Agent, Revision};
-use parallax_core::build::{Build, BuildPhase};
+use parallax_core::build::Build;
 use parallax_core::error::Result;
 use parallax_core::host::Host;
-use parallax_core::id::{AgentId, HostId, ReplicaId, TenantId};
+use parallax_core::id::{AgentId, BuildId, HostId, ReplicaId, RevisionId, TenantId};
 use parallax_core::manifest::Resources;
 use parallax_core::replica::{Replica, ReplicaPhase, Want};
-use parallax_core::status::{Reason, ReplicaEvidence};
+use parallax_core::rollout;
+use parallax_core::status::ReplicaEvidence;
 use parallax_store::{Page, agents, builds, hosts, replicas, revisions};
 
 use crate::app::App;
@@ -64,30 +66,7 @@ impl Snapshot {
             .retain(|b| !b.phase.is_terminal() && !builds.iter().any(|current| current.id == b.id));
         let rows = replicas::list_for_agent(&mut tx, id).await?;
         let hosts = hosts::list(&mut tx, &Page::first(MOST_HOSTS)).await?.items;
-        let mut load = HashMap::new();
-        let mut specs = HashMap::new();
         drop(tx);
-        let mut system = app.store.system_read().await?;
-        let mut placed = Vec::new();
-        for host in &hosts {
-            placed.extend(replicas::list_for_host(&mut system, host.id).await?);
-        }
-        drop(system);
-        let mut tx = app.store.read(tenant).await?;
-        for row in placed
-            .iter()
-            .filter(|row| row.want == Want::Run && !row.observed.phase.is_over())
-        {
-            if !specs.contains_key(&row.revision) {
-                let found = revisions::get(&mut tx, row.revision).await?;
-                specs.insert(
-                    row.revision,
-                    found.map(|r| r.spec.resources).unwrap_or_default(),
-                );
-            }
-            let load: &mut Load = load.entry(row.host).or_default();
-            load.add(&specs[&row.revision]);
-        }
         let group = app.directory.find(tenant, &agent.name);
         let registered = |row: &Replica| group.as_ref().is_some_and(|g| g.is_registered(row.id));
         let replicas = rows
@@ -97,15 +76,27 @@ impl Snapshot {
                 replica,
             })
             .collect();
-        Ok(Some(Self {
+        let mut snapshot = Self {
             agent,
             revision,
             builds,
             replicas,
             hosts,
-            load,
+            load: HashMap::new(),
             outdated,
-        }))
+        };
+        if snapshot.wants_more() {
+            snapshot.load = read_load(app, tenant, &snapshot.hosts).await?;
+        }
+        Ok(Some(snapshot))
+    }
+
+    /// Whether replicas must be placed, so that it matters what the hosts have in hand.
+    fn wants_more(&self) -> bool {
+        let wanted = self.revision.as_ref().filter(|_| !self.agent.suspended);
+        wanted.is_some_and(|revision| {
+            rollout::plan(self.agent.replicas, revision.id, &self.replicas).create > 0
+        })
     }
 
     /// Replicas to stop when none is wanted. While an agent is being deleted, those with tasks in
@@ -163,26 +154,47 @@ impl Snapshot {
         dead[..surplus].to_vec()
     }
 
-    /// Builds that nobody wants any more, marked to be cancelled.
-    pub(super) fn builds_to_cancel(&self) -> Vec<Build> {
+    /// Builds that nobody wants any more. A build of the same key that another agent waits for is
+    /// made anew for it.
+    pub(super) fn builds_to_cancel(&self) -> Vec<BuildId> {
         let unwanted = self.agent.delete.is_some();
         let current = self
             .builds
             .iter()
-            .filter(|b| unwanted && !b.phase.is_terminal());
+            .filter(|b| unwanted && b.agent == self.agent.id && !b.phase.is_terminal());
         self.outdated
             .iter()
             .chain(current)
             .filter(|b| !b.cancel_requested)
-            .map(|b| cancelled(b.clone()))
+            .map(|b| b.id)
             .collect()
     }
 
-    pub(super) fn hosts_of(&self, ids: &[ReplicaId]) -> impl Iterator<Item = HostId> {
+    pub(super) fn builds_of(&self, ids: &[BuildId]) -> impl Iterator<Item = &Build> {
+        self.outdated
+            .iter()
+            .chain(&self.builds)
+            .filter(|b| ids.contains(&b.id))
+    }
+
+    /// Where these replicas are.
+    pub(super) fn places_of(
+        &self,
+        ids: &[ReplicaId],
+    ) -> impl Iterator<Item = (HostId, ReplicaId)> {
         self.replicas
             .iter()
             .filter(|e| ids.contains(&e.replica.id))
-            .map(|e| e.replica.host)
+            .map(|e| (e.replica.host, e.replica.id))
+    }
+
+    /// Replicas that run and whose agents are not connected.
+    pub(super) fn not_heard_of(&self) -> Vec<ReplicaId> {
+        self.replicas
+            .iter()
+            .filter(|e| e.replica.observed.phase == ReplicaPhase::Running && !e.registered)
+            .map(|e| e.replica.id)
+            .collect()
     }
 
     /// The snapshot after a decision was written.
@@ -208,13 +220,27 @@ impl Snapshot {
     }
 }
 
-/// A build that no host has begun is over at once; others end when their host says so.
-fn cancelled(mut build: Build) -> Build {
-    build.cancel_requested = true;
-    if build.phase == BuildPhase::Queued {
-        build.phase = BuildPhase::Cancelled;
-        build.reason = Some(Reason::BuildCancelled);
-        "nobody wants this build any more".clone_into(&mut build.message);
+/// What is reserved on each host, by the replicas of all agents.
+async fn read_load(app: &App, tenant: TenantId, hosts: &[Host]) -> Result<HashMap<HostId, Load>> {
+    let mut placed = Vec::new();
+    let mut system = app.store.system_read().await?;
+    for host in hosts {
+        placed.extend(replicas::list_for_host(&mut system, host.id).await?);
     }
-    build
+    drop(system);
+    let mut tx = app.store.read(tenant).await?;
+    let mut load: HashMap<HostId, Load> = HashMap::new();
+    let mut specs: HashMap<RevisionId, Resources> = HashMap::new();
+    for row in placed
+        .iter()
+        .filter(|row| row.want == Want::Run && !row.observed.phase.is_over())
+    {
+        if !specs.contains_key(&row.revision) {
+            let found = revisions::get(&mut tx, row.revision).await?;
+            let resources = found.map(|r| r.spec.resources).unwrap_or_default();
+            specs.insert(row.revision, resources);
+        }
+        load.entry(row.host).or_default().add(&specs[&row.revision]);
+    }
+    Ok(load)
 }
