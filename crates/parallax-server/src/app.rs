@@ -21,11 +21,13 @@ use std::time::Duration;
 
 use parallax_core::id::{AgentId, TenantId};
 use parallax_store::{BlobStore, Store};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
+use crate::auth::token::Pepper;
 use crate::clock::Clock;
 use crate::dispatch::{Directory, DurableEvent};
 use crate::hosts::Hosts;
@@ -91,8 +93,12 @@ pub struct App {
     /// News of durable tasks' attempts; `jobs::durable` reads them.
     pub durable: mpsc::UnboundedSender<DurableEvent>,
     /// Wakes the dispatcher of durable tasks.
-    pub queue: Arc<tokio::sync::Notify>,
+    pub queue: Arc<Notify>,
     pub handshakes: Arc<Semaphore>,
+    /// Held to write while blobs are collected, to read while one is brought into use.
+    pub collecting: tokio::sync::RwLock<()>,
+    /// When this server started: what agents do not say within a lease from then on is not known.
+    pub started: Instant,
     /// Every task that the server started; awaited at shutdown.
     pub tasks: TaskTracker,
     pub shutdown: CancellationToken,
@@ -100,7 +106,43 @@ pub struct App {
     pub weak: Weak<App>,
 }
 
+/// What an app is made of.
+pub struct Parts {
+    pub store: Store,
+    pub blobs: BlobStore,
+    pub pepper: Pepper,
+    pub clock: Clock,
+    pub limits: Limits,
+    pub data_dir: PathBuf,
+}
+
 impl App {
+    /// Makes an app in which nothing runs yet, and the news that `jobs::durable` commits.
+    #[must_use]
+    pub fn assemble(parts: Parts) -> (Arc<Self>, mpsc::UnboundedReceiver<DurableEvent>) {
+        let (durable, news) = mpsc::unbounded_channel();
+        let app = Arc::new_cyclic(|weak| Self {
+            auth: Authenticator::new(parts.store.clone(), parts.clock.clone(), parts.pepper),
+            store: parts.store,
+            blobs: parts.blobs,
+            directory: Directory::default(),
+            hosts: Hosts::default(),
+            clock: parts.clock,
+            limits: parts.limits,
+            data_dir: parts.data_dir,
+            dirty: Dirty::default(),
+            durable,
+            queue: Arc::new(Notify::new()),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_AT_ONCE)),
+            collecting: tokio::sync::RwLock::default(),
+            started: Instant::now(),
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            weak: weak.clone(),
+        });
+        (app, news)
+    }
+
     /// Has an agent looked at again in a moment.
     pub fn wake_later(&self, tenant: TenantId, agent: AgentId) {
         let Some(app) = self.weak.upgrade() else {
@@ -112,10 +154,5 @@ impl App {
                 () = app.shutdown.cancelled() => {}
             }
         });
-    }
-
-    /// The semaphore that bounds handshakes.
-    pub fn handshakes() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(HANDSHAKES_AT_ONCE))
     }
 }

@@ -6,11 +6,12 @@
 pub mod bootstrap;
 pub mod token;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parallax_core::error::{Code, Error, Result};
-use parallax_core::id::KeyId;
+use parallax_core::id::{KeyId, TenantId};
 use parallax_core::key::{ApiKey, KeyState, Principal, PrincipalKind, Scope};
 use parallax_core::time::Timestamp;
 use parallax_store::{Store, keys};
@@ -28,8 +29,28 @@ pub struct Authenticator {
     store: Store,
     clock: Clock,
     pepper: Pepper,
-    kept: RwLock<HashMap<KeyId, Arc<ApiKey>>>,
+    kept: RwLock<HashMap<KeyId, Arc<Kept>>>,
     changes: watch::Sender<u64>,
+}
+
+/// A key as it was read, and when it was used since.
+struct Kept {
+    key: ApiKey,
+    /// Unix microseconds; 0 before the first use.
+    used: AtomicI64,
+    /// The use that the database knows of.
+    noted: AtomicI64,
+}
+
+impl Kept {
+    fn new(key: ApiKey) -> Self {
+        let last = key.last_used_at.map_or(0, Timestamp::unix_micros);
+        Self {
+            key,
+            used: AtomicI64::new(last),
+            noted: AtomicI64::new(last),
+        }
+    }
 }
 
 impl Authenticator {
@@ -51,12 +72,14 @@ impl Authenticator {
     pub async fn authenticate(&self, text: &str) -> Result<Principal> {
         match token::parse(text) {
             Some(Presented::Key { id, secret }) => {
-                let key = self.key(id).await?.ok_or_else(unknown)?;
-                if !self.pepper.verify(KEY_PURPOSE, &secret, &key.hash) {
+                let kept = self.key(id).await?.ok_or_else(unknown)?;
+                if !self.pepper.verify(KEY_PURPOSE, &secret, &kept.key.hash) {
                     return Err(unknown());
                 }
-                check_state(&key, self.clock.now())?;
-                Ok(principal_of(&key))
+                let now = self.clock.now();
+                check_state(&kept.key, now)?;
+                kept.used.store(now.unix_micros(), Ordering::Relaxed);
+                Ok(principal_of(&kept.key))
             }
             Some(Presented::Replica {
                 claims,
@@ -85,7 +108,7 @@ impl Authenticator {
             return Err(expired());
         }
         match principal.key_id() {
-            Some(id) => check_state(&*self.key(id).await?.ok_or_else(unknown)?, now),
+            Some(id) => check_state(&self.key(id).await?.ok_or_else(unknown)?.key, now),
             None => Ok(()),
         }
     }
@@ -104,8 +127,39 @@ impl Authenticator {
 
     /// Forgets what is known of a key, and has every open stream checked again.
     pub fn forget(&self, key: KeyId) {
-        self.kept.write().remove(&key);
+        let mut kept = self.kept.write();
+        kept.remove(&key);
         self.changes.send_modify(|n| *n += 1);
+    }
+
+    /// Writes down when keys were used last: those whose last use is not in the database yet.
+    ///
+    /// # Errors
+    /// Whatever the store says; the next call tries again.
+    pub async fn note_uses(&self) -> Result<()> {
+        let mut unnoted: BTreeMap<TenantId, Vec<(Arc<Kept>, i64)>> = BTreeMap::new();
+        for kept in self.kept.read().values() {
+            let used = kept.used.load(Ordering::Relaxed);
+            if used != kept.noted.load(Ordering::Relaxed) {
+                let of_tenant = unnoted.entry(kept.key.tenant).or_default();
+                of_tenant.push((Arc::clone(kept), used));
+            }
+        }
+        for (tenant, uses) in unnoted {
+            let written = self.store.write(tenant, uses, move |tx, uses| {
+                Box::pin(async move {
+                    for (kept, used) in uses {
+                        let at = Timestamp::from_unix_micros(*used);
+                        keys::touch_last_used(tx, tenant, kept.key.id, at).await?;
+                    }
+                    Ok::<_, Error>(uses.clone())
+                })
+            });
+            for (kept, used) in written.await? {
+                kept.noted.store(used, Ordering::Relaxed);
+            }
+        }
+        Ok(())
     }
 
     /// Changes whenever open streams must be checked again.
@@ -114,24 +168,30 @@ impl Authenticator {
         self.changes.subscribe()
     }
 
-    async fn key(&self, id: KeyId) -> Result<Option<Arc<ApiKey>>> {
+    async fn key(&self, id: KeyId) -> Result<Option<Arc<Kept>>> {
         if let Some(key) = self.kept.read().get(&id) {
             return Ok(Some(Arc::clone(key)));
         }
+        let before = *self.changes.borrow();
         let mut tx = self.store.system_read().await?;
-        let Some(key) = keys::get(&mut tx, id).await? else {
-            return Ok(None);
-        };
-        let key = Arc::new(key);
+        let found = keys::get(&mut tx, id).await?;
+        drop(tx);
+        Ok(found.map(|key| self.keep(key, before)))
+    }
+
+    /// Keeps a key that was read when `changes` stood at `before`, unless some key was changed
+    /// since: this might be the one, as it was before it was revoked.
+    fn keep(&self, key: ApiKey, before: u64) -> Arc<Kept> {
+        let fresh = Arc::new(Kept::new(key));
         let mut kept = self.kept.write();
-        if kept.len() >= MOST_KEPT {
-            kept.clear();
-        }
         // A join token is used once; keeping it would let it in twice.
-        if !key.single_use {
-            kept.insert(id, Arc::clone(&key));
+        if *self.changes.borrow() == before && !fresh.key.single_use {
+            if kept.len() >= MOST_KEPT {
+                kept.clear();
+            }
+            kept.insert(fresh.key.id, Arc::clone(&fresh));
         }
-        Ok(Some(key))
+        fresh
     }
 }
 
@@ -202,3 +262,6 @@ fn expired() -> Error {
         "the credential has expired; ask for a new one",
     )
 }
+
+#[cfg(test)]
+mod tests;

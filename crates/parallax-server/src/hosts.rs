@@ -21,6 +21,16 @@ pub struct Hosts {
     pub log_streams: LogStreams,
 }
 
+/// What a new session of a host found.
+#[derive(Debug)]
+pub enum Joined {
+    Alone,
+    /// The session that it replaces.
+    Instead(Arc<Connection>),
+    /// A newer session is there.
+    Overtaken,
+}
+
 /// What a host last measured of a replica. Never guessed: absent means not measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
@@ -34,11 +44,17 @@ pub struct Usage {
 }
 
 impl Hosts {
-    /// Adds a session of a host and answers the one that it replaces.
-    pub fn join(&self, connection: &Arc<Connection>) -> Option<Arc<Connection>> {
-        self.connected
-            .write()
-            .insert(connection.host, Arc::clone(connection))
+    /// Adds a session of a host, unless one with a later epoch was faster.
+    pub fn join(&self, connection: &Arc<Connection>) -> Joined {
+        let mut connected = self.connected.write();
+        let current = connected.get(&connection.host);
+        if current.is_some_and(|c| c.epoch > connection.epoch) {
+            return Joined::Overtaken;
+        }
+        match connected.insert(connection.host, Arc::clone(connection)) {
+            Some(old) => Joined::Instead(old),
+            None => Joined::Alone,
+        }
     }
 
     /// Removes a session, unless a newer one of the same host is there.
@@ -79,6 +95,13 @@ impl Hosts {
 
     pub fn usage(&self, replica: ReplicaId) -> Option<Usage> {
         self.usage.read().get(&replica).copied()
+    }
+
+    /// Tells a host, if it is connected, that it may remove what it keeps of these replicas.
+    pub fn forget_replicas(&self, host: HostId, replicas: impl IntoIterator<Item = ReplicaId>) {
+        if let Some(connection) = self.get(host) {
+            connection.forget(replicas);
+        }
     }
 
     pub fn forget_usage(&self, replica: ReplicaId) {

@@ -2,6 +2,7 @@
 //! retries inside: the next round does.
 
 pub(crate) mod durable;
+pub(crate) mod keys;
 pub(crate) mod leases;
 pub(crate) mod reconcile;
 pub(crate) mod retention;
@@ -21,4 +22,5 @@ pub(crate) fn start(app: &Arc<App>, durable_events: mpsc::UnboundedReceiver<Dura
         .spawn(durable::commit(Arc::clone(app), durable_events));
     app.tasks.spawn(reconcile::run(Arc::clone(app)));
     app.tasks.spawn(retention::run(Arc::clone(app)));
+    app.tasks.spawn(keys::run(Arc::clone(app)));
 }

@@ -12,23 +12,18 @@ use parallax_core::id::{KeyId, TenantId};
 use parallax_core::key::{Principal, PrincipalKind, Scope};
 use parallax_proto::v1;
 use parallax_store::{BlobError, BlobStore, Store, StoreError};
-use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
-use crate::app::{App, Limits};
-use crate::auth::Authenticator;
+use crate::app::{App, Limits, Parts};
 use crate::auth::bootstrap::{self, BootstrapError, Identity};
 use crate::auth::token::Secret;
 use crate::clock::Clock;
-use crate::dispatch::Directory;
 use crate::grpc::{
     AgentGateway, BlobGateway, HostGateway, MAX_FRAME_BYTES, RegistryGateway, TaskGateway,
 };
-use crate::hosts::Hosts;
 use crate::jobs;
-use crate::jobs::reconcile::Dirty;
 use crate::listener::{Bound, ListenError, Plaintext, Tls};
 
 /// Room beside the largest inline value for the rest of a frame.
@@ -126,7 +121,6 @@ impl Server {
         let store = Store::open(&parallax_store::Config::new(database)).await?;
         let identity = bootstrap::run(&store, &config.data_dir, &config.clock).await?;
         let blobs = BlobStore::open(config.data_dir.join("blobs")).await?;
-        let (durable, durable_events) = mpsc::unbounded_channel();
         let local_url = local.as_ref().unwrap_or(&public).url();
         let url = public.url();
         let Identity {
@@ -134,22 +128,13 @@ impl Server {
             tenant,
             new_admin_key,
         } = identity;
-        let app = Arc::new_cyclic(|weak| App {
-            auth: Authenticator::new(store.clone(), config.clock.clone(), pepper),
+        let (app, durable_events) = App::assemble(Parts {
             store,
             blobs,
-            directory: Directory::default(),
-            hosts: Hosts::default(),
+            pepper,
             clock: config.clock,
             limits: config.limits,
             data_dir: config.data_dir,
-            dirty: Dirty::default(),
-            durable,
-            queue: Arc::new(Notify::new()),
-            handshakes: App::handshakes(),
-            tasks: TaskTracker::new(),
-            shutdown: CancellationToken::new(),
-            weak: weak.clone(),
         });
         app.restore_leased().await.map_err(StartError::Restore)?;
         jobs::start(&app, durable_events);

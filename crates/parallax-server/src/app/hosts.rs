@@ -15,6 +15,8 @@ use parallax_core::key::{ApiKey, Principal, PrincipalKind, Scope};
 use parallax_core::name::Name;
 use parallax_proto::v1;
 use parallax_store::{BlobDigest, Listed, Page, agents, events, hosts, keys};
+use tokio::sync::mpsc;
+use tonic::Status;
 
 use super::App;
 use super::events::event;
@@ -152,7 +154,7 @@ impl App {
         (key, secret)
     }
 
-    /// Checks a host's Hello, records what it found and observed, and gives it its next epoch.
+    /// Checks a host's Hello, gives it its next epoch, and records what it found and observed.
     ///
     /// # Errors
     /// `not_found` for a host that was removed, `invalid_request` for a malformed Hello.
@@ -160,9 +162,27 @@ impl App {
         &self,
         principal: &Principal,
         host: HostId,
-        hello: &v1::HostHello,
+        hello: v1::HostHello,
+        frames: mpsc::Sender<std::result::Result<v1::HostDown, Status>>,
+    ) -> Result<Arc<Connection>> {
+        let facts = facts::parse(hello.facts.unwrap_or_default())?;
+        let epoch = self.next_epoch(principal, host, facts).await?;
+        let connection = Arc::new(Connection::new(principal.tenant, host, epoch, frames));
+        if let Some(observed) = hello.observed {
+            self.observed(&connection, observed).await?;
+        }
+        for build in hello.builds {
+            self.build_reported(&connection, build).await?;
+        }
+        Ok(connection)
+    }
+
+    async fn next_epoch(
+        &self,
+        principal: &Principal,
+        host: HostId,
+        facts: HostFacts,
     ) -> Result<u64> {
-        let facts = facts::parse(hello.facts.clone().unwrap_or_default())?;
         let now = self.clock.now();
         let epoch = self.store.write(principal.tenant, facts, move |tx, facts| {
             Box::pin(async move {
@@ -171,34 +191,13 @@ impl App {
                 }
                 hosts::set_facts(tx, host, facts, now).await?;
                 let epoch = hosts::next_epoch(tx, host, now).await?;
-                events::append(
-                    tx,
-                    &event(
-                        now,
-                        Subject::Host,
-                        &host,
-                        "connected",
-                        format!("session {epoch}"),
-                    ),
-                )
-                .await?;
+                let message = format!("session {epoch}");
+                let entry = event(now, Subject::Host, &host, "connected", message);
+                events::append(tx, &entry).await?;
                 Ok(epoch)
             })
         });
-        let epoch = epoch.await?;
-        let connection = Connection::new(
-            principal.tenant,
-            host,
-            epoch,
-            tokio::sync::mpsc::channel(1).0,
-        );
-        if let Some(observed) = hello.observed.clone() {
-            self.observed(&connection, observed).await?;
-        }
-        for build in &hello.builds {
-            self.build_reported(&connection, build.clone()).await?;
-        }
-        Ok(epoch)
+        epoch.await
     }
 
     /// A host is there: everything that waits for one is looked at again.

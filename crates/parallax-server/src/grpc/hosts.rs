@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::App;
 use crate::auth::require;
-use crate::hosts::{Connection, LogFrame};
+use crate::hosts::{Connection, Joined, LogFrame};
 
 /// Control frames that may wait for a host to read them.
 const OUTBOUND_FRAMES: usize = 256;
@@ -114,7 +114,14 @@ impl v1::host_service_server::HostService for HostGateway {
         let reader = self.app.hosts.log_streams.open(&stream_id, host);
         let reader = reader.ok_or_else(|| Status::not_found("nobody asked for this log stream"))?;
         let (down, outbound) = mpsc::channel(16);
-        self.app.tasks.spawn(relay_logs(inbound, reader, down));
+        let shutdown = self.app.shutdown.clone();
+        self.app.tasks.spawn(async move {
+            tokio::select! {
+                () = relay_logs(inbound, reader, down) => {}
+                // The reader is told by its own stream.
+                () = shutdown.cancelled() => {}
+            }
+        });
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
 }
@@ -190,35 +197,44 @@ async fn serve(
             "this server speaks protocol version 1",
         ));
     }
-    let epoch = app
-        .admit_host(principal, host, &hello)
+    let connection = app
+        .admit_host(principal, host, hello, frames.clone())
         .await
         .map_err(|e| super::status(&e))?;
-    let connection = Arc::new(Connection::new(
-        principal.tenant,
-        host,
-        epoch,
-        frames.clone(),
-    ));
     connection.send(v1::host_down::Frame::Welcome(v1::HostWelcome {
         host_id: host.to_string(),
-        host_epoch: epoch,
+        host_epoch: connection.epoch,
         ttl_ms: u64::try_from(HOST_TTL.as_millis()).expect("20 s fit"),
         proto_version: PROTO_VERSION,
     }));
-    if let Some(old) = app.hosts.join(&connection) {
-        old.go_away("superseded", "a newer session of this host began");
+    match app.hosts.join(&connection) {
+        Joined::Alone => {}
+        Joined::Instead(old) => old.go_away("superseded", "a newer session of this host began"),
+        Joined::Overtaken => {
+            connection.go_away("superseded", "a newer session of this host began");
+            return Ok(());
+        }
     }
     connection.refresh();
     app.host_joined(&connection).await;
     let end = exchange(app, principal, &connection, &mut inbound).await;
     if let Err(error) = &end {
-        connection.go_away("protocol_error", &error.message);
+        connection.go_away(farewell(error), &error.message);
     }
     if app.hosts.leave(&connection) {
         app.host_left(&connection).await;
     }
     Ok(())
+}
+
+/// The word for a session that an error ends. What the host did not cause is not held against it:
+/// it reconnects, and tells everything again.
+fn farewell(error: &Error) -> &'static str {
+    match error.code {
+        Code::StoreUnavailable | Code::StorageFull | Code::Internal => "store_unavailable",
+        Code::ShuttingDown => "shutdown",
+        _ => "protocol_error",
+    }
 }
 
 /// Frames until either side ends the session; an error says what the host did wrong.

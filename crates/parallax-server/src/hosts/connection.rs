@@ -1,9 +1,11 @@
 //! One session of a host.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parallax_core::id::{HostId, TenantId};
+use parallax_core::id::{HostId, ReplicaId, TenantId};
 use parallax_proto::v1;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -18,6 +20,7 @@ pub struct Connection {
     pub closed: CancellationToken,
     frames: mpsc::Sender<Result<v1::HostDown, Status>>,
     changed: Notify,
+    forgotten: Mutex<BTreeSet<ReplicaId>>,
     generation: AtomicU64,
 }
 
@@ -35,6 +38,7 @@ impl Connection {
             closed: CancellationToken::new(),
             frames,
             changed: Notify::new(),
+            forgotten: Mutex::default(),
             generation: AtomicU64::new(0),
         }
     }
@@ -69,6 +73,22 @@ impl Connection {
     /// Returns when [`Self::refresh`] was called.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    /// Has the host told that the records and files of these replicas may go. What a session ends
+    /// without telling, the next one finds in what its host reports.
+    pub fn forget(&self, replicas: impl IntoIterator<Item = ReplicaId>) {
+        let mut forgotten = self.forgotten.lock();
+        let before = forgotten.len();
+        forgotten.extend(replicas);
+        if forgotten.len() > before {
+            self.changed.notify_one();
+        }
+    }
+
+    /// What [`Self::forget`] has gathered.
+    pub fn take_forgotten(&self) -> BTreeSet<ReplicaId> {
+        std::mem::take(&mut *self.forgotten.lock())
     }
 
     /// The number of the next desired state.

@@ -2,6 +2,7 @@
 //!
 //! `core::rollout` and `core::placement` plan; this reads, asks them, and writes the answer.
 
+mod changes;
 mod dirty;
 mod snapshot;
 
@@ -16,12 +17,13 @@ use parallax_core::placement::{self, Candidate};
 use parallax_core::replica::{Observation, Replica, ReplicaPhase, Want};
 use parallax_core::rollout;
 use parallax_core::status::{self, Condition, Evidence, ReplicaEvidence, Status};
-use parallax_store::{agents, builds, events, replicas, revisions};
+use parallax_store::{agents, events};
 
 use crate::app::App;
 use crate::app::events::agent_event;
 use crate::clock::random;
 
+use changes::Changes;
 pub(crate) use dirty::Dirty;
 use snapshot::Snapshot;
 
@@ -83,6 +85,10 @@ pub(crate) async fn reconcile(app: &Arc<App>, tenant: TenantId, agent: AgentId) 
     let decision = decide(app, &snapshot);
     let hosts = write(app, &snapshot, &decision).await?;
     drain_stopped(app, &snapshot, &decision);
+    for (host, replica) in snapshot.places_of(&decision.delete_replicas) {
+        app.hosts.forget_replicas(host, [replica]);
+        app.hosts.forget_usage(replica);
+    }
     for host in hosts {
         app.hosts.refresh(host);
     }
@@ -119,6 +125,12 @@ fn decide(app: &App, snapshot: &Snapshot) -> Decision {
     };
     let steps = rollout::plan(agent.replicas, revision.id, &snapshot.replicas);
     decision.stop = steps.stop;
+    if app.started.elapsed() < app.limits.lease_ttl {
+        // Agents have a lease's time to come back after a start: whether a replica serves is
+        // unknown until then, and unknown is no reason to stop it.
+        let unknown = snapshot.not_heard_of();
+        decision.stop.retain(|id| !unknown.contains(id));
+    }
     place(app, snapshot, revision, steps.create, &mut decision);
     decision
 }
@@ -217,74 +229,34 @@ fn prepare_or_create(
 
 /// Writes a decision; answers the hosts that it concerns.
 async fn write(app: &App, snapshot: &Snapshot, decision: &Decision) -> Result<Vec<HostId>> {
-    let cancel = snapshot.builds_to_cancel();
-    let nothing = decision.stop.is_empty()
-        && decision.create.is_empty()
-        && decision.build.is_empty()
-        && decision.delete_replicas.is_empty()
-        && cancel.is_empty()
-        && !decision.delete_agent;
-    if nothing {
+    let changes = Changes {
+        agent: snapshot.agent.id,
+        agent_name: snapshot.agent.name.to_string(),
+        stop: decision.stop.clone(),
+        create: decision.create.clone(),
+        build: decision.build.clone(),
+        delete_replicas: decision.delete_replicas.clone(),
+        cancel: snapshot.builds_to_cancel(),
+        delete_agent: decision.delete_agent,
+    };
+    if changes.is_nothing() {
         return Ok(Vec::new());
     }
     let mut hosts: Vec<HostId> = snapshot
-        .hosts_of(&decision.stop)
-        .chain(snapshot.hosts_of(&decision.delete_replicas))
+        .places_of(&changes.stop)
+        .chain(snapshot.places_of(&changes.delete_replicas))
+        .map(|(host, _)| host)
         .collect();
-    hosts.extend(decision.create.iter().map(|r| r.host));
-    hosts.extend(decision.build.iter().map(|b| b.host));
-    hosts.extend(cancel.iter().map(|b| b.host));
+    hosts.extend(changes.create.iter().map(|r| r.host));
+    hosts.extend(changes.build.iter().map(|b| b.host));
+    hosts.extend(snapshot.builds_of(&changes.cancel).map(|b| b.host));
     hosts.sort_unstable();
     hosts.dedup();
     let now = app.clock.now();
-    let given = (
-        snapshot.agent.clone(),
-        (
-            decision.stop.clone(),
-            decision.create.clone(),
-            decision.build.clone(),
-        ),
-        (
-            decision.delete_replicas.clone(),
-            cancel,
-            decision.delete_agent,
-        ),
-    );
-    let written = app.store.write(
-        snapshot.agent.tenant,
-        given,
-        move |tx, (agent, make, unmake)| {
-            Box::pin(async move {
-                for id in &make.0 {
-                    replicas::set_want(tx, *id, Want::Stop, now).await?;
-                }
-                for build in &make.2 {
-                    builds::insert(tx, build).await?;
-                }
-                for replica in &make.1 {
-                    replicas::insert(tx, replica).await?;
-                }
-                for id in &unmake.0 {
-                    replicas::delete(tx, *id).await?;
-                }
-                for build in &unmake.1 {
-                    builds::update_progress(tx, build).await?;
-                }
-                if unmake.2 {
-                    builds::delete_for_agent(tx, agent.id).await?;
-                    revisions::delete_for_agent(tx, agent.id).await?;
-                    agents::delete(tx, agent.id).await?;
-                    let message = format!("agent `{}` is gone", agent.name);
-                    events::append(
-                        tx,
-                        &agent_event(now, agent.id, "deleted", &message, &serde_json::json!({})),
-                    )
-                    .await?;
-                }
-                Ok::<_, Error>(())
-            })
-        },
-    );
+    let tenant = snapshot.agent.tenant;
+    let written = app.store.write(tenant, changes, move |tx, changes| {
+        Box::pin(changes.write(tx, now))
+    });
     written.await?;
     Ok(hosts)
 }
@@ -383,3 +355,6 @@ fn conditions(app: &App, snapshot: &Snapshot) -> Vec<Condition> {
     }
     conditions
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,6 +74,8 @@ impl App {
         state
             .credentials
             .retain(|replica, _| rows.iter().any(|row| row.id == *replica));
+        let forgotten = connection.take_forgotten();
+        frame.forget_replicas = forgotten.iter().map(ToString::to_string).collect();
         Ok(frame)
     }
 

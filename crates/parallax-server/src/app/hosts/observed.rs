@@ -1,5 +1,7 @@
 //! What hosts report, into the store and the event log.
 
+use std::collections::{HashMap, HashSet};
+
 use parallax_core::build::{Build, BuildPhase};
 use parallax_core::error::{Error, Result};
 use parallax_core::id::{BuildId, ReplicaId};
@@ -19,9 +21,10 @@ impl App {
     /// # Errors
     /// `invalid_request` for what makes no sense, and whatever the store says.
     pub async fn observed(&self, connection: &Connection, observed: v1::Observed) -> Result<()> {
-        let mut reports = Vec::with_capacity(observed.replicas.len());
+        let mut reports = HashMap::with_capacity(observed.replicas.len());
         for report in observed.replicas {
-            reports.push(self.parse_report(connection, report)?);
+            let (id, observation, usage) = parse_report(report)?;
+            reports.insert(id, (observation, usage));
         }
         let now = self.clock.now();
         let complete = observed.complete;
@@ -29,93 +32,68 @@ impl App {
         let mut listed = replicas::list_for_host(&mut tx, connection.host).await?;
         drop(tx);
         listed.retain(|row| row.tenant == connection.tenant);
-        let ids: Vec<ReplicaId> = listed.iter().map(|row| row.id).collect();
+        let changed: Vec<ReplicaId> = listed
+            .iter()
+            .filter(|row| observation_of(row, &reports, complete).is_some())
+            .map(|row| row.id)
+            .collect();
+        for row in &listed {
+            if let Some((_, (cpu_ns, memory_bytes))) = reports.get(&row.id) {
+                self.measured(row, *cpu_ns, *memory_bytes);
+            }
+        }
+        // What this host keeps and nobody knows any more, it may remove.
+        let known: HashSet<ReplicaId> = listed.iter().map(|row| row.id).collect();
+        connection.forget(reports.keys().copied().filter(|id| !known.contains(id)));
+        if changed.is_empty() {
+            return Ok(());
+        }
         let changed = self.store.write(
             connection.tenant,
-            (reports, ids),
-            move |tx, (reports, ids)| {
+            (reports, changed),
+            move |tx, (reports, changed)| {
                 Box::pin(async move {
-                    let mut changed: Vec<Replica> = Vec::new();
-                    for id in ids {
+                    let mut rows: Vec<Replica> = Vec::new();
+                    for id in changed {
                         let Some(mut row) = replicas::get(tx, *id).await? else {
                             continue;
                         };
-                        let report = reports
-                            .iter()
-                            .find(|(id, _)| *id == row.id)
-                            .map(|(_, o)| o.clone());
-                        let Some(observation) = report.or_else(|| vanished(&row, complete)) else {
+                        let Some(seen) = observation_of(&row, reports, complete) else {
                             continue;
                         };
-                        if observation == row.observed {
-                            continue;
+                        replicas::set_observed(tx, row.id, &seen, now).await?;
+                        if (seen.phase, seen.reason) != (row.observed.phase, row.observed.reason) {
+                            events::append(tx, &replica_event(&row, &seen, now)).await?;
                         }
-                        replicas::set_observed(tx, row.id, &observation, now).await?;
-                        if observation.phase != row.observed.phase
-                            || observation.reason != row.observed.reason
-                        {
-                            events::append(tx, &replica_event(&row, &observation, now)).await?;
-                        }
-                        row.observed = observation;
-                        changed.push(row);
+                        row.observed = seen;
+                        rows.push(row);
                     }
-                    Ok::<_, Error>(changed)
+                    Ok::<_, Error>(rows)
                 })
             },
         );
         for row in changed.await? {
+            if row.observed.phase.is_over() {
+                self.hosts.forget_usage(row.id);
+            }
             self.dirty.mark(row.tenant, row.agent);
             self.end_dead_sessions(&row).await?;
         }
         Ok(())
     }
 
-    fn parse_report(
-        &self,
-        connection: &Connection,
-        report: v1::ObservedReplica,
-    ) -> Result<(ReplicaId, Observation)> {
-        let id: ReplicaId = report
-            .replica_id
-            .parse()
-            .map_err(|e| Error::invalid(format!("replica_id: {e}")))?;
+    fn measured(&self, row: &Replica, cpu_ns: Option<u64>, memory_bytes: Option<u64>) {
+        if cpu_ns.is_none() && memory_bytes.is_none() {
+            return;
+        }
         let usage = Usage {
-            tenant: connection.tenant,
-            cpu_ns: report.cpu_ns,
-            memory_bytes: report.memory_bytes,
+            tenant: row.tenant,
+            cpu_ns,
+            memory_bytes,
             cpu_millis: None,
             at: self.clock.now(),
         };
-        if usage.cpu_ns.is_some() || usage.memory_bytes.is_some() {
-            self.hosts.measured(id, usage);
-        }
-        let exit = report.exit.map(|exit| Exit {
-            code: exit.code,
-            signal: exit.signal,
-            out_of_memory: exit.out_of_memory,
-            ended_at: Timestamp::from_unix_micros(exit.ended_unix_us),
-            last_log_line: exit.last_log_line,
-        });
-        Ok((
-            id,
-            Observation {
-                phase: report
-                    .phase
-                    .parse()
-                    .map_err(|e| Error::invalid(format!("phase `{}`: {e}", report.phase)))?,
-                reason: reason(&report.reason)?,
-                message: report.message,
-                incarnation: report.incarnation,
-                restarts: report.restarts,
-                exit,
-                probe_ok: report.probe_ok,
-                isolation: report.isolation,
-                pid: Some(report.pid).filter(|&pid| pid != 0),
-                started_at: Some(report.started_unix_us)
-                    .filter(|&us| us != 0)
-                    .map(Timestamp::from_unix_micros),
-            },
-        ))
+        self.hosts.measured(row.id, usage);
     }
 
     /// A process that was seen to end holds no lease any more: its callers are told now.
@@ -131,9 +109,6 @@ impl App {
             return Ok(());
         };
         drop(tx);
-        if row.observed.phase.is_over() {
-            self.hosts.forget_usage(row.id);
-        }
         let recorded = row.observed.exit.as_ref().map(|exit| exit.ended_at);
         // Where nobody recorded the end, it lies before this report. A replica that is being
         // started has ended nothing yet.
@@ -206,6 +181,51 @@ impl App {
         }
         Ok(())
     }
+}
+
+type Measured = (Option<u64>, Option<u64>);
+
+/// What a report says of a replica: its phase and what was measured.
+fn parse_report(report: v1::ObservedReplica) -> Result<(ReplicaId, Observation, Measured)> {
+    let id: ReplicaId = report
+        .replica_id
+        .parse()
+        .map_err(|e| Error::invalid(format!("replica_id: {e}")))?;
+    let exit = report.exit.map(|exit| Exit {
+        code: exit.code,
+        signal: exit.signal,
+        out_of_memory: exit.out_of_memory,
+        ended_at: Timestamp::from_unix_micros(exit.ended_unix_us),
+        last_log_line: exit.last_log_line,
+    });
+    let observation = Observation {
+        phase: report
+            .phase
+            .parse()
+            .map_err(|e| Error::invalid(format!("phase `{}`: {e}", report.phase)))?,
+        reason: reason(&report.reason)?,
+        message: report.message,
+        incarnation: report.incarnation,
+        restarts: report.restarts,
+        exit,
+        probe_ok: report.probe_ok,
+        isolation: report.isolation,
+        pid: Some(report.pid).filter(|&pid| pid != 0),
+        started_at: micros(report.started_unix_us),
+    };
+    Ok((id, observation, (report.cpu_ns, report.memory_bytes)))
+}
+
+/// What the row should say from now on, if that is something else than it says.
+fn observation_of(
+    row: &Replica,
+    reports: &HashMap<ReplicaId, (Observation, Measured)>,
+    complete: bool,
+) -> Option<Observation> {
+    let report = reports.get(&row.id).map(|(seen, _)| seen.clone());
+    report
+        .or_else(|| vanished(row, complete))
+        .filter(|seen| *seen != row.observed)
 }
 
 /// A replica that a complete observation does not name, although the host had reported it before.

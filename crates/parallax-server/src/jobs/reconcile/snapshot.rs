@@ -1,7 +1,6 @@
 //! Everything that one look at an agent needs, read at once.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use parallax_core::agent::{Agent, Revision};
 use parallax_core::build::Build;
@@ -178,10 +177,7 @@ impl Snapshot {
     }
 
     /// Where these replicas are.
-    pub(super) fn places_of(
-        &self,
-        ids: &[ReplicaId],
-    ) -> impl Iterator<Item = (HostId, ReplicaId)> {
+    pub(super) fn places_of(&self, ids: &[ReplicaId]) -> impl Iterator<Item = (HostId, ReplicaId)> {
         self.replicas
             .iter()
             .filter(|e| ids.contains(&e.replica.id))
