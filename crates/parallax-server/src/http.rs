@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The layers lie around the whole port, gRPC included. The OpenAPI document is generated from the
-//! handlers; `openapi/parallax.json` is its committed copy.
+//! handlers; `openapi/parallax-v1.json` is its committed copy.
 
 mod agents;
 mod authenticate;
