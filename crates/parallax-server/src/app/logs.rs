@@ -1,7 +1,8 @@
 //! Logs of replicas and builds, read from the hosts that keep them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parallax_core::error::{Code, Error, Result};
 use parallax_core::id::{BuildId, HostId, ReplicaId, RequestId, TenantId};
@@ -9,11 +10,16 @@ use parallax_core::key::{Principal, Scope};
 use parallax_proto::v1;
 use parallax_store::{builds, replicas, revisions};
 
+use tokio::time::Interval;
+
 use super::App;
 use super::agents::find;
 use crate::auth::require;
 use crate::clock::random;
 use crate::hosts::{LogFrame, LogSubscription};
+
+/// How soon a reader that follows sees a replica that has just been created.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a reader wants of an agent's logs.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +59,12 @@ pub enum LogItem {
 /// The logs of several sources, in the order in which they arrive.
 pub struct LogFeed {
     app: Arc<App>,
+    tenant: TenantId,
+    agent: String,
+    query: LogQuery,
+    /// When to look for sources that came since; only where the reader follows.
+    look: Interval,
+    seen: HashSet<String>,
     open: Vec<(String, HostId, LogSubscription)>,
     ready: VecDeque<LogItem>,
 }
@@ -72,12 +84,15 @@ impl App {
         let sources = self.log_sources(principal.tenant, agent, query).await?;
         let mut feed = LogFeed {
             app: Arc::clone(self),
+            tenant: principal.tenant,
+            agent: agent.to_owned(),
+            query: query.clone(),
+            look: tokio::time::interval(LOOK_EVERY),
+            seen: HashSet::new(),
             open: Vec::new(),
             ready: VecDeque::new(),
         };
-        for (source, host) in sources {
-            feed.subscribe(principal.tenant, source, host, query);
-        }
+        feed.subscribe_new(sources);
         Ok(feed)
     }
 
@@ -125,7 +140,15 @@ fn source_of_build(id: BuildId, host: HostId) -> (String, HostId) {
 }
 
 impl LogFeed {
-    fn subscribe(&mut self, tenant: TenantId, source: String, host: HostId, query: &LogQuery) {
+    fn subscribe_new(&mut self, sources: Vec<(String, HostId)>) {
+        for (source, host) in sources {
+            if self.seen.insert(source.clone()) {
+                self.subscribe(source, host);
+            }
+        }
+    }
+
+    fn subscribe(&mut self, source: String, host: HostId) {
         let connection = match self.app.connection_of(host) {
             Ok(connection) => connection,
             Err(error) => {
@@ -141,6 +164,7 @@ impl LogFeed {
             .hosts
             .log_streams
             .subscribe(stream_id.clone(), host);
+        let query = &self.query;
         let after = query.after.iter().find(|p| p.source == source);
         connection.send(v1::host_down::Frame::LogRequest(v1::LogRequest {
             stream_id,
@@ -149,7 +173,7 @@ impl LogFeed {
             after_seq: after.map_or(0, |p| p.seq),
             tail: query.tail.filter(|_| after.is_none()),
             follow: query.follow,
-            tenant_id: tenant.to_string(),
+            tenant_id: self.tenant.to_string(),
         }));
         self.open.push((source, host, subscription));
     }
@@ -160,14 +184,13 @@ impl LogFeed {
             if let Some(item) = self.ready.pop_front() {
                 return Some(item);
             }
-            if self.open.is_empty() {
+            if self.open.is_empty() && !self.query.follow {
                 return None;
             }
-            let frames = self
-                .open
-                .iter_mut()
-                .map(|(_, _, s)| Box::pin(s.frames.recv()));
-            let (frame, index, _) = futures::future::select_all(frames).await;
+            let Some((frame, index)) = self.arrival().await else {
+                self.look_again().await;
+                continue;
+            };
             match frame {
                 Some(LogFrame::Records(records)) => {
                     self.ready.extend(records.into_iter().map(LogItem::Record))
@@ -176,6 +199,36 @@ impl LogFeed {
                 Some(LogFrame::Unavailable(message)) => self.lost(index, message),
                 None => self.lost(index, "the host closed the log stream".to_owned()),
             }
+        }
+    }
+
+    /// The next frame and its place among the open sources; `None` when it is time to look for
+    /// sources that came since.
+    async fn arrival(&mut self) -> Option<(Option<LogFrame>, usize)> {
+        let streams = self.open.iter_mut();
+        let frames: Vec<_> = streams.map(|(_, _, s)| Box::pin(s.frames.recv())).collect();
+        let any = async {
+            match frames.is_empty() {
+                true => std::future::pending().await,
+                false => futures::future::select_all(frames).await,
+            }
+        };
+        tokio::select! {
+            (frame, index, _) = any => Some((frame, index)),
+            _ = self.look.tick(), if self.query.follow => None,
+        }
+    }
+
+    async fn look_again(&mut self) {
+        let found = self
+            .app
+            .log_sources(self.tenant, &self.agent, &self.query)
+            .await;
+        match found {
+            Ok(sources) => self.subscribe_new(sources),
+            // The agent is gone: what is still open ends by itself.
+            Err(error) if error.code == Code::NotFound => self.query.follow = false,
+            Err(error) => tracing::warn!(%error, "cannot look for new replicas to follow"),
         }
     }
 
