@@ -53,12 +53,19 @@ impl World {
     }
 
     /// Shows that a ticking agent's logs miss nothing: every record number, every tick, and all
-    /// that a process is known to have written.
+    /// that a process is known to have written. What is on its way is waited for.
     ///
     /// # Errors
     /// When something is missing or came twice.
     pub async fn no_log_byte_is_lost(&self, agent: &str) -> Result<Ticks> {
         let written = self.ticks_written();
+        self.until("the log has every tick", async || {
+            self.whole_log(agent, &written).await.map(Some)
+        })
+        .await
+    }
+
+    async fn whole_log(&self, agent: &str, written: &Ticks) -> Result<Ticks> {
         let log = self.logs(agent).await?;
         let mut next: BTreeMap<(String, u64), u64> = BTreeMap::new();
         let mut seen: BTreeMap<u32, u64> = BTreeMap::new();
@@ -113,25 +120,22 @@ impl World {
         written
     }
 
-    /// How often each task was started and ended, by its id: what fixtures have written down.
-    #[must_use]
-    pub fn ran(&self) -> BTreeMap<String, (u32, u32)> {
+    /// How often each task was started and ended by an agent, by its id: what its replicas say in
+    /// their logs, those of dead replicas included.
+    ///
+    /// # Errors
+    /// As [`World::logs`].
+    pub async fn ran(&self, agent: &str) -> Result<BTreeMap<String, (u32, u32)>> {
         let mut ran: BTreeMap<String, (u32, u32)> = BTreeMap::new();
-        for home in self.homes() {
-            let text = std::fs::read_to_string(home.join("ran")).unwrap_or_default();
-            for line in text.lines() {
-                let mut words = line.split(' ');
-                let (Some(event), Some(task)) = (words.next(), words.next()) else {
-                    continue;
-                };
-                let counts = ran.entry(task.to_owned()).or_default();
-                match event {
-                    "start" => counts.0 += 1,
-                    _ => counts.1 += 1,
-                }
+        for line in self.logs(agent).await? {
+            let mut words = line.line.split(' ');
+            match (words.next(), words.next()) {
+                (Some("start"), Some(task)) => ran.entry(task.to_owned()).or_default().0 += 1,
+                (Some("end"), Some(task)) => ran.entry(task.to_owned()).or_default().1 += 1,
+                _ => {}
             }
         }
-        ran
+        Ok(ran)
     }
 
     /// The home folders of all replicas, on all hosts of this world.

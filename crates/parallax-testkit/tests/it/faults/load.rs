@@ -15,6 +15,7 @@ const BREATH: Duration = Duration::from_millis(30);
 
 /// Attached and durable callers of one agent.
 pub(super) struct Load {
+    agent: String,
     stop: CancellationToken,
     attached: JoinSet<Result<Told>>,
     durable: JoinSet<Vec<String>>,
@@ -40,6 +41,7 @@ impl Load {
             durable.spawn(durable_caller(world.clone(), call, stop.clone()));
         }
         Self {
+            agent: agent.to_owned(),
             stop,
             attached,
             durable,
@@ -70,7 +72,7 @@ impl Load {
                 world.story().await
             );
         }
-        let ran = world.ran();
+        let ran = world.ran(&self.agent).await?;
         for (id, (starts, ends)) in &ran {
             ensure!(
                 *starts == 1 && *ends <= 1,

@@ -83,7 +83,7 @@ pub(super) async fn what_runs_is_what_is_wanted(
     world
         .until("the processes are those of the status", async || {
             let agents = processes_of(world.dir()).into_iter();
-            let agents = agents.filter(|process| process.command.starts_with("node main.js"));
+            let agents = agents.filter(|process| process.command.contains(" main.js"));
             let mut found: Vec<u32> = agents.map(|process| process.pid).collect();
             found.sort_unstable();
             ensure!(found == pids, "wanted {pids:?}, found {found:?}");

@@ -158,8 +158,10 @@ async fn a_disk_that_is_full_refuses_an_upload_and_loses_nothing() -> Result<()>
         .arg(&blobs)
         .status()?;
     ensure!(copied.success());
-    let mut ballast = std::fs::File::create(blobs.join("ballast"))?;
-    let full = std::iter::repeat_with(|| ballast.write_all(&[7; 1 << 16])).find(Result::is_err);
+    let ballast = blobs.join("ballast");
+    std::fs::create_dir(&ballast)?;
+    let mut file = std::fs::File::create(ballast.join("file"))?;
+    let full = std::iter::repeat_with(|| file.write_all(&[7; 1 << 16])).find(Result::is_err);
     ensure!(full.is_some());
     world.start_server().await?;
 
@@ -178,7 +180,8 @@ async fn a_disk_that_is_full_refuses_an_upload_and_loses_nothing() -> Result<()>
         "an agent without source was made"
     );
     world.invoke(&Call::echo("parrot")).await?.value()?;
-    std::fs::remove_file(blobs.join("ballast"))?;
+    drop(file);
+    std::fs::remove_dir_all(&ballast)?;
     world.deploy_ready(&Fixture::named("large")).await?;
     world.end().await
 }
