@@ -113,6 +113,17 @@ impl Authenticator {
         }
     }
 
+    /// Returns when the credential expires; never, where it has no end.
+    pub fn expiry(&self, principal: &Principal) -> impl Future<Output = ()> + use<> {
+        let left = principal.expires_at.map(|end| end.since(self.clock.now()));
+        async move {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Makes a hosted agent's credential.
     #[must_use]
     pub fn mint_replica(&self, claims: &ReplicaClaims) -> token::Secret {
@@ -256,7 +267,7 @@ fn unknown() -> Error {
     )
 }
 
-fn expired() -> Error {
+pub(crate) fn expired() -> Error {
     Error::new(
         Code::CredentialExpired,
         "the credential has expired; ask for a new one",

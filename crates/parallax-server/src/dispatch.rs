@@ -18,7 +18,7 @@ mod queue;
 mod sweep;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use call::{
     Call, CallContext, CallDeadline, DurableEvent, DurableEventKind, Outcome, Sink, Update, problem,

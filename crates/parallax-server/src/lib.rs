@@ -20,6 +20,8 @@ pub mod http;
 mod jobs;
 mod listener;
 mod server;
+#[cfg(test)]
+mod testing;
 
 pub use listener::{ListenError, Plaintext, Tls};
 pub use server::{Config, Server, StartError};

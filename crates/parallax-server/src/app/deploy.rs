@@ -9,7 +9,7 @@ use parallax_core::id::{AgentId, RevisionId};
 use parallax_core::key::{Principal, Scope};
 use parallax_core::manifest::AgentSpec;
 use parallax_core::status::{Phase, Status};
-use parallax_store::{agents, events, revisions, sources};
+use parallax_store::{Tx, agents, events, revisions, sources};
 
 use super::App;
 use super::agents::forget_failed_builds;
@@ -90,6 +90,11 @@ impl App {
             let message = "a deployment needs a `source` part (tar.gz), unless `suspended` is true";
             return Err(Error::invalid(message));
         }
+        // Its blob must not be collected between this look and its first use.
+        let _use = self.collecting.read().await;
+        if let Some(source) = &source {
+            self.check_source_is_here(principal, source).await?;
+        }
         let now = self.clock.now();
         let fresh = Agent {
             tenant: principal.tenant,
@@ -122,6 +127,23 @@ impl App {
     }
 }
 
+impl App {
+    async fn check_source_is_here(
+        &self,
+        principal: &Principal,
+        source: &StoredSource,
+    ) -> Result<()> {
+        let digest = source
+            .digest
+            .parse()
+            .map_err(|e| Error::invalid(format!("source: {e}")))?;
+        match self.blobs.size(principal.tenant, &digest).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::not_found("source; upload it again", &source.digest)),
+        }
+    }
+}
+
 struct Given {
     revision: RevisionId,
     caller: String,
@@ -131,41 +153,65 @@ struct Given {
     suspended: bool,
 }
 
-async fn store_deployment(tx: &mut parallax_store::Tx, given: &Given) -> Result<Deployed> {
-    let now = given.fresh.created_at;
-    let (mut agent, expected) = match agents::by_name(tx, &given.spec.name).await? {
+async fn store_deployment(tx: &mut Tx, given: &Given) -> Result<Deployed> {
+    let mut agent = match agents::by_name(tx, &given.spec.name).await? {
         Some(agent) => {
             deployable(&agent)?;
-            let generation = agent.generation;
-            (agent, generation)
+            agent
         }
         None => {
             agents::insert(tx, &given.fresh).await?;
-            (given.fresh.clone(), given.fresh.generation)
+            given.fresh.clone()
         }
     };
-    let Some(source) = &given.source else {
-        agent.suspended = true;
-        return Ok(Deployed {
-            agent,
-            revision: None,
-            changed: true,
-        });
+    let revision = match &given.source {
+        Some(source) => {
+            note_source(tx, &agent, given, source).await?;
+            let current = is_current(tx, &agent, &given.spec, source, given.suspended).await?;
+            if current.is_some() {
+                return Ok(Deployed {
+                    agent,
+                    revision: current,
+                    changed: false,
+                });
+            }
+            let revision = store_revision(tx, &agent, given, source).await?;
+            agent.revision = Some(revision.id);
+            Some(revision)
+        }
+        None => None,
     };
+    agent.replicas = given.spec.replicas;
+    agent.suspended = given.suspended;
+    store_deployed(tx, &mut agent, given, revision.as_ref()).await?;
+    Ok(Deployed {
+        agent,
+        revision,
+        changed: true,
+    })
+}
+
+async fn note_source(
+    tx: &mut Tx,
+    agent: &Agent,
+    given: &Given,
+    source: &StoredSource,
+) -> Result<()> {
     let stored = sources::Source {
         tenant: agent.tenant,
         digest: source.digest.clone(),
         size_bytes: source.bytes,
-        created_at: now,
+        created_at: given.fresh.created_at,
     };
-    sources::put(tx, &stored).await?;
-    if let Some(current) = is_current(tx, &agent, &given.spec, source, given.suspended).await? {
-        return Ok(Deployed {
-            agent,
-            revision: Some(current),
-            changed: false,
-        });
-    }
+    Ok(sources::put(tx, &stored).await?)
+}
+
+async fn store_revision(
+    tx: &mut Tx,
+    agent: &Agent,
+    given: &Given,
+    source: &StoredSource,
+) -> Result<Revision> {
     let key = build_key(&source.digest, &given.spec.build());
     forget_failed_builds(tx, &key).await?;
     let mut revision = Revision {
@@ -177,37 +223,49 @@ async fn store_deployment(tx: &mut parallax_store::Tx, given: &Given) -> Result<
         source_digest: source.digest.clone(),
         source_bytes: source.bytes,
         build_key: key,
-        created_at: now,
+        created_at: given.fresh.created_at,
         created_by: given.caller.clone(),
     };
     revision.number = revisions::insert(tx, &revision).await?;
-    agent.revision = Some(revision.id);
-    agent.replicas = given.spec.replicas;
-    agent.suspended = given.suspended;
+    Ok(revision)
+}
+
+/// Writes the agent as deployed, and says so in the log.
+async fn store_deployed(
+    tx: &mut Tx,
+    agent: &mut Agent,
+    given: &Given,
+    revision: Option<&Revision>,
+) -> Result<()> {
+    let (now, expected) = (given.fresh.created_at, agent.generation);
     agent.generation = expected + 1;
     agent.updated_at = now;
-    if !agents::update(tx, &agent, expected).await? {
+    if !agents::update(tx, agent, expected).await? {
         return Err(Error::new(
             Code::Conflict,
             "the agent was changed at the same moment; deploy again",
         ));
     }
-    let message = format!(
-        "revision {} was deployed by {}",
-        revision.number, given.caller
-    );
-    let data = serde_json::json!({ "revision": revision.id, "number": revision.number, "generation": agent.generation });
-    events::append(tx, &agent_event(now, agent.id, "deployed", &message, &data)).await?;
-    Ok(Deployed {
-        agent,
-        revision: Some(revision),
-        changed: true,
-    })
+    let message = match revision {
+        Some(revision) => format!(
+            "revision {} was deployed by {}",
+            revision.number, given.caller
+        ),
+        None => format!("suspended by {}", given.caller),
+    };
+    let data = serde_json::json!({
+        "revision": revision.map(|r| r.id),
+        "number": revision.map(|r| r.number),
+        "generation": agent.generation,
+    });
+    let entry = agent_event(now, agent.id, "deployed", &message, &data);
+    events::append(tx, &entry).await?;
+    Ok(())
 }
 
 /// The current revision, when deploying would make another one just like it and it has not failed.
 async fn is_current(
-    tx: &mut parallax_store::Tx,
+    tx: &mut Tx,
     agent: &Agent,
     spec: &AgentSpec,
     source: &StoredSource,

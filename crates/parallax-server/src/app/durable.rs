@@ -221,3 +221,6 @@ impl App {
         written.await
     }
 }
+
+#[cfg(test)]
+mod tests;

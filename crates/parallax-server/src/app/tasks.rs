@@ -439,3 +439,6 @@ fn request_hash(call: &Call) -> Vec<u8> {
     }
     hash.finalize().to_vec()
 }
+
+#[cfg(test)]
+mod tests;

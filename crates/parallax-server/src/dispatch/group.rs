@@ -233,7 +233,7 @@ impl Group {
         (state.instances.len(), state.waiting.len())
     }
 
-    pub(super) fn sweep(&self, now: Instant, grace: Duration) -> Vec<SlotId> {
+    pub(crate) fn sweep(&self, now: Instant, grace: Duration) -> Vec<SlotId> {
         let mut state = self.state.lock();
         for over in state.waiting.take_over(now) {
             let error = Error::new(

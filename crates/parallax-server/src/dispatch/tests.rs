@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use parallax_core::id::{SessionId, TaskId, TenantId};
+use parallax_core::id::{AgentId, KeyId, ReplicaId, SessionId, TaskId, TenantId};
 use parallax_core::time::Timestamp;
 use parallax_proto::v1;
-use parallax_proto::v1::agent_down::Frame;
+pub(crate) use parallax_proto::v1::agent_down::Frame;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,23 +27,23 @@ const GRACE: Duration = Duration::from_secs(10);
 
 static NEXT: AtomicU8 = AtomicU8::new(1);
 
-fn at() -> Timestamp {
+pub(crate) fn at() -> Timestamp {
     Timestamp::from_unix_millis(1_790_000_000_000)
 }
 
-fn entropy() -> [u8; 10] {
+pub(crate) fn entropy() -> [u8; 10] {
     let mut bytes = [0; 10];
     bytes[0] = NEXT.fetch_add(1, Ordering::Relaxed);
     bytes[1..9].copy_from_slice(&crate::clock::random::<8>());
     bytes
 }
 
-fn group() -> Arc<Group> {
+pub(crate) fn group() -> Arc<Group> {
     let tenant = TenantId::new(at(), [1; 10]);
     Arc::new(Group::new(tenant, "scorer".parse().expect("a name")))
 }
 
-fn capability(name: &str, max_concurrency: u32, idempotent: bool) -> v1::Capability {
+pub(crate) fn capability(name: &str, max_concurrency: u32, idempotent: bool) -> v1::Capability {
     v1::Capability {
         name: name.to_owned(),
         max_concurrency,
@@ -52,34 +52,40 @@ fn capability(name: &str, max_concurrency: u32, idempotent: bool) -> v1::Capabil
     }
 }
 
-fn score() -> Vec<v1::Capability> {
+pub(crate) fn score() -> Vec<v1::Capability> {
     vec![capability("score", 0, false)]
 }
 
 /// A connected agent: what the session of a real one would hold.
-struct Agent {
-    group: Arc<Group>,
-    slot: SlotId,
-    frames: mpsc::Receiver<Result<v1::AgentDown, Status>>,
-    closed: CancellationToken,
-    welcome: v1::Welcome,
+pub(crate) struct Agent {
+    pub(crate) group: Arc<Group>,
+    pub(crate) slot: SlotId,
+    pub(crate) frames: mpsc::Receiver<Result<v1::AgentDown, Status>>,
+    pub(crate) closed: CancellationToken,
+    pub(crate) welcome: v1::Welcome,
 }
 
 /// How an agent joins.
-struct Entry {
-    uuid: &'static str,
-    epoch: u64,
-    credit: u32,
-    capabilities: Vec<v1::Capability>,
-    inventory: Vec<v1::InventoryItem>,
+pub(crate) struct Entry {
+    pub(crate) uuid: &'static str,
+    pub(crate) hosted: Option<(AgentId, ReplicaId)>,
+    pub(crate) key: Option<KeyId>,
+    pub(crate) connected_at: Timestamp,
+    pub(crate) epoch: u64,
+    pub(crate) credit: u32,
+    pub(crate) capabilities: Vec<v1::Capability>,
+    pub(crate) inventory: Vec<v1::InventoryItem>,
     /// Frames that may wait for it.
-    room: usize,
+    pub(crate) room: usize,
 }
 
 impl Entry {
-    fn new(uuid: &'static str, credit: u32) -> Self {
+    pub(crate) fn new(uuid: &'static str, credit: u32) -> Self {
         Self {
             uuid,
+            hosted: None,
+            key: None,
+            connected_at: at(),
             epoch: 1,
             credit,
             capabilities: score(),
@@ -88,29 +94,29 @@ impl Entry {
         }
     }
 
-    fn again(mut self, epoch: u64, inventory: Vec<v1::InventoryItem>) -> Self {
+    pub(crate) fn again(mut self, epoch: u64, inventory: Vec<v1::InventoryItem>) -> Self {
         self.epoch = epoch;
         self.inventory = inventory;
         self
     }
 
-    fn offering(mut self, capabilities: Vec<v1::Capability>) -> Self {
+    pub(crate) fn offering(mut self, capabilities: Vec<v1::Capability>) -> Self {
         self.capabilities = capabilities;
         self
     }
 
-    fn join(self, group: &Arc<Group>) -> Agent {
+    pub(crate) fn join(self, group: &Arc<Group>) -> Agent {
         self.try_join(group).expect("no newer session is there")
     }
 
-    fn try_join(self, group: &Arc<Group>) -> Option<Agent> {
+    pub(crate) fn try_join(self, group: &Arc<Group>) -> Option<Agent> {
         let (frames, mut received) = mpsc::channel(self.room);
         let closed = CancellationToken::new();
         let joined = group.join(Joining {
             peer: Peer {
                 uuid: self.uuid.to_owned(),
-                hosted: None,
-                key: None,
+                hosted: self.hosted,
+                key: self.key,
                 sdk: v1::Sdk::default(),
                 capabilities: self.capabilities,
                 labels: BTreeMap::new(),
@@ -122,7 +128,7 @@ impl Entry {
             },
             lease_epoch: self.epoch,
             lease_until: Instant::now() + TTL,
-            connected_at: at(),
+            connected_at: self.connected_at,
             credit: self.credit,
             draining: false,
             inventory: self.inventory,
@@ -146,15 +152,15 @@ impl Entry {
 }
 
 impl Agent {
-    fn join(group: &Arc<Group>, uuid: &'static str, credit: u32) -> Self {
+    pub(crate) fn join(group: &Arc<Group>, uuid: &'static str, credit: u32) -> Self {
         Entry::new(uuid, credit).join(group)
     }
 
-    fn next(&mut self) -> Option<Frame> {
+    pub(crate) fn next(&mut self) -> Option<Frame> {
         self.frames.try_recv().ok()?.expect("no status").frame
     }
 
-    fn next_task(&mut self) -> v1::Task {
+    pub(crate) fn next_task(&mut self) -> v1::Task {
         match self.next() {
             Some(Frame::Task(task)) => task,
             other => panic!("expected a task, found {other:?}"),
@@ -162,7 +168,7 @@ impl Agent {
     }
 
     /// The ids of the tasks that were sent and not looked at yet.
-    fn tasks(&mut self) -> Vec<TaskId> {
+    pub(crate) fn tasks(&mut self) -> Vec<TaskId> {
         let frames = std::iter::from_fn(|| self.next());
         frames
             .filter_map(|frame| match frame {
@@ -172,32 +178,32 @@ impl Agent {
             .collect()
     }
 
-    fn accept(&self, task: &v1::Task) {
+    pub(crate) fn accept(&self, task: &v1::Task) {
         self.group
             .accepted(self.slot, id_of(task), reference(task).attempt);
     }
 
-    fn finish(&self, task: &v1::Task, credit: u32) {
+    pub(crate) fn finish(&self, task: &v1::Task, credit: u32) {
         let outcome = Outcome::Success(v1::TaskSuccess::default());
         self.group
             .ended(self.slot, reference(task), id_of(task), outcome, credit);
     }
 
-    fn verdicts(&self) -> Vec<v1::verdict::Verdict> {
+    pub(crate) fn verdicts(&self) -> Vec<v1::verdict::Verdict> {
         let verdicts = self.welcome.verdicts.iter();
         verdicts.filter_map(|v| v.verdict.clone()).collect()
     }
 }
 
-fn reference(task: &v1::Task) -> v1::TaskRef {
+pub(crate) fn reference(task: &v1::Task) -> v1::TaskRef {
     task.r#ref.clone().expect("a task has a reference")
 }
 
-fn id_of(task: &v1::Task) -> TaskId {
+pub(crate) fn id_of(task: &v1::Task) -> TaskId {
     reference(task).task_id.parse().expect("an id")
 }
 
-fn listed(task: &v1::Task, state: v1::inventory_item::State) -> v1::InventoryItem {
+pub(crate) fn listed(task: &v1::Task, state: v1::inventory_item::State) -> v1::InventoryItem {
     v1::InventoryItem {
         r#ref: task.r#ref.clone(),
         state: state.into(),
@@ -205,7 +211,7 @@ fn listed(task: &v1::Task, state: v1::inventory_item::State) -> v1::InventoryIte
     }
 }
 
-fn call(capability: &str, within: Option<Duration>) -> Arc<Call> {
+pub(crate) fn call(capability: &str, within: Option<Duration>) -> Arc<Call> {
     Arc::new(Call {
         tenant: TenantId::new(at(), [1; 10]),
         id: TaskId::new(at(), entropy()),
@@ -221,27 +227,27 @@ fn call(capability: &str, within: Option<Duration>) -> Arc<Call> {
     })
 }
 
-type Reply = oneshot::Receiver<Outcome>;
+pub(crate) type Reply = oneshot::Receiver<Outcome>;
 
-fn submit_call(group: &Group, call: &Arc<Call>) -> Reply {
+pub(crate) fn submit_call(group: &Group, call: &Arc<Call>) -> Reply {
     let (reply, outcome) = oneshot::channel();
     let taken = group.submit(Arc::clone(call), 1, Sink::Reply(reply));
     taken.expect("the group takes the call on");
     outcome
 }
 
-fn submit(group: &Group, capability: &str) -> (TaskId, Reply) {
+pub(crate) fn submit(group: &Group, capability: &str) -> (TaskId, Reply) {
     let call = call(capability, None);
     let outcome = submit_call(group, &call);
     (call.id, outcome)
 }
 
-fn sweep(group: &Group) -> Vec<SlotId> {
+pub(crate) fn sweep(group: &Group) -> Vec<SlotId> {
     group.sweep(Instant::now(), GRACE)
 }
 
 /// How a call ended: `ok`, the code of its problem, or `open`.
-fn outcome(reply: &mut Reply) -> String {
+pub(crate) fn outcome(reply: &mut Reply) -> String {
     match reply.try_recv() {
         Ok(Outcome::Success(_)) => "ok".to_owned(),
         Ok(Outcome::Problem(problem)) => problem.code,
@@ -251,21 +257,21 @@ fn outcome(reply: &mut Reply) -> String {
 }
 
 /// What the commit job would be told.
-struct News(mpsc::UnboundedReceiver<DurableEvent>);
+pub(crate) struct News(mpsc::UnboundedReceiver<DurableEvent>);
 
 impl News {
-    fn channel() -> (mpsc::UnboundedSender<DurableEvent>, Self) {
+    pub(crate) fn channel() -> (mpsc::UnboundedSender<DurableEvent>, Self) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (sender, Self(receiver))
     }
 
-    fn words(&mut self) -> Vec<String> {
+    pub(crate) fn words(&mut self) -> Vec<String> {
         let events = std::iter::from_fn(|| self.0.try_recv().ok());
         events.map(|event| word(&event.kind)).collect()
     }
 }
 
-fn word(kind: &DurableEventKind) -> String {
+pub(crate) fn word(kind: &DurableEventKind) -> String {
     match kind {
         DurableEventKind::Ended { .. } => "ended".to_owned(),
         DurableEventKind::CancelAcked(outcome) => format!("cancel {outcome:?}"),

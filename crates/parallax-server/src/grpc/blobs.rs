@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use parallax_core::error::{Code, Error};
+use parallax_core::error::Error;
 use parallax_core::task::MAX_BLOB_BYTES;
 use parallax_proto::v1;
 use parallax_store::BlobDigest;
@@ -48,33 +48,24 @@ impl v1::blob_service_server::BlobService for BlobGateway {
         self.app
             .may_put_blob(&principal, &header)
             .map_err(|e| super::status(&e))?;
-        let digest = parse(&header.digest)?;
         let begun = self.app.blobs.put(principal.tenant, MAX_BLOB_BYTES).await;
         let mut upload = begun.map_err(|e| super::status(&e.into()))?;
+        let mut size_bytes = 0;
         while let Some(part) = parts.message().await? {
             if let Some(v1::put_blob_request::Part::Chunk(chunk)) = part.part {
+                size_bytes += chunk.len() as u64;
                 upload
                     .write(&chunk)
                     .await
                     .map_err(|e| super::status(&e.into()))?;
             }
         }
-        let stored = upload
-            .finish(Some(&digest))
+        let stored = self
+            .app
+            .finish_blob(&principal, upload, header, size_bytes)
             .await
-            .map_err(|e| super::status(&e.into()))?;
-        if stored.size_bytes != header.size_bytes {
-            let message = format!(
-                "the header promised {} bytes, {} arrived",
-                header.size_bytes, stored.size_bytes
-            );
-            return Err(super::status(&Error::new(Code::InvalidRequest, message)));
-        }
-        Ok(Response::new(v1::BlobRef {
-            digest: stored.digest.as_str().to_owned(),
-            size_bytes: stored.size_bytes,
-            media_type: header.media_type,
-        }))
+            .map_err(|e| super::status(&e))?;
+        Ok(Response::new(stored))
     }
 
     async fn get(

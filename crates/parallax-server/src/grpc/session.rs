@@ -15,6 +15,7 @@ use tonic::{Status, Streaming};
 
 use crate::app::App;
 use crate::app::sessions::Admitted;
+use crate::auth;
 use crate::clock::random;
 use crate::dispatch::{Group, Joining, Link, MAX_CREDIT, Outcome, SlotId};
 
@@ -26,6 +27,8 @@ const PARTIAL_WINDOW_BYTES: u32 = 256 * 1024;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a draining session is looked at: what it still holds may end elsewhere.
 const DRAIN_CHECK: Duration = Duration::from_millis(100);
+/// Frames taken from a busy agent between two looks at everything else.
+const BURST: u32 = 256;
 const PROTO_VERSION: u32 = 1;
 
 type Frames = mpsc::Sender<Result<v1::AgentDown, Status>>;
@@ -173,37 +176,35 @@ impl Session {
 
     async fn exchange(&mut self, inbound: &mut Streaming<v1::AgentUp>) -> End {
         let mut revocations = self.app.auth.changes();
-        let expiry = self.until_expiry();
+        let expiry = self.app.auth.expiry(&self.principal);
         tokio::pin!(expiry);
         let mut ping = tokio::time::interval(self.app.limits.lease_ttl / 2);
         let mut drain = tokio::time::interval(DRAIN_CHECK);
+        let mut burst = 0_u32;
         loop {
             let draining = self.drain_until.is_some();
             tokio::select! {
                 biased;
                 () = self.link.closed.cancelled() => return End::Closed,
-                frame = inbound.message() => match frame {
-                    Ok(Some(v1::AgentUp { frame: Some(frame) })) => {
-                        if let Err(error) = self.take(frame) {
-                            return End::GoAway(v1::goaway::Reason::ProtocolError, error.message.into_owned());
+                frame = inbound.message() => {
+                    if let Err(end) = self.take_next(frame) {
+                        return end;
+                    }
+                    burst += 1;
+                    if burst.is_multiple_of(BURST) {
+                        if let Err(end) = self.look_up().await {
+                            return end;
                         }
                     }
-                    // A frame of a later protocol version: append-only, so it may be passed over.
-                    Ok(Some(_)) => {}
-                    Ok(None) | Err(_) => return End::Closed,
-                },
+                }
                 _ = drain.tick(), if draining => if self.is_drained() {
                     return End::GoAway(v1::goaway::Reason::Drained, "nothing is in flight any more".to_owned());
                 },
-                () = self.app.shutdown.cancelled() => {
-                    return End::GoAway(v1::goaway::Reason::Shutdown, "the server stops".to_owned());
-                }
-                Ok(()) = revocations.changed() => if let Err(error) = self.app.auth.recheck(&self.principal).await {
-                    return End::GoAway(v1::goaway::Reason::Unauthenticated, error.message.into_owned());
+                () = self.app.shutdown.cancelled() => return stops(),
+                Ok(()) = revocations.changed() => if let Err(end) = self.look_up().await {
+                    return end;
                 },
-                () = &mut expiry => {
-                    return End::GoAway(v1::goaway::Reason::Unauthenticated, "the credential has expired".to_owned());
-                }
+                () = &mut expiry => return unauthenticated(auth::expired()),
                 _ = ping.tick() => if !self.link.send(v1::agent_down::Frame::Ping(v1::Ping { nonce: 0 })) {
                     return End::Closed;
                 },
@@ -211,18 +212,26 @@ impl Session {
         }
     }
 
-    /// Ends when the credential does; never, where it has no end.
-    fn until_expiry(&self) -> impl Future<Output = ()> + use<> {
-        let left = self
-            .principal
-            .expires_at
-            .map(|end| end.since(self.app.clock.now()));
-        async move {
-            match left {
-                Some(left) => tokio::time::sleep(left).await,
-                None => std::future::pending().await,
-            }
+    fn take_next(&mut self, frame: Result<Option<v1::AgentUp>, Status>) -> Result<(), End> {
+        match frame {
+            Ok(Some(v1::AgentUp { frame: Some(frame) })) => self.take(frame).map_err(|error| {
+                let reason = v1::goaway::Reason::ProtocolError;
+                End::GoAway(reason, error.message.into_owned())
+            }),
+            // A frame of a later protocol version: append-only, so it may be passed over.
+            Ok(Some(_)) => Ok(()),
+            Ok(None) | Err(_) => Err(End::Closed),
         }
+    }
+
+    /// Whether the session may go on: looked at whenever something changes, and now and then while
+    /// the agent keeps us too busy to notice.
+    async fn look_up(&self) -> Result<(), End> {
+        if self.app.shutdown.is_cancelled() {
+            return Err(stops());
+        }
+        let checked = self.app.auth.recheck(&self.principal).await;
+        checked.map_err(unauthenticated)
     }
 
     fn is_drained(&self) -> bool {
@@ -342,6 +351,17 @@ impl Session {
         );
         Ok(())
     }
+}
+
+fn stops() -> End {
+    End::GoAway(v1::goaway::Reason::Shutdown, "the server stops".to_owned())
+}
+
+fn unauthenticated(error: Error) -> End {
+    End::GoAway(
+        v1::goaway::Reason::Unauthenticated,
+        error.message.into_owned(),
+    )
 }
 
 fn limits() -> v1::Limits {

@@ -15,13 +15,15 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::App;
 use crate::app::invoke::InvokeRequest;
-use crate::app::tasks::Submission;
-use crate::auth::require;
+use crate::app::tasks::{Submission, TaskWatch};
+use crate::auth::{expired, require};
 use crate::dispatch::{Group, Sink, problem};
 
 /// Calls that one stream may have open, and frames that wait for its caller. Beyond this the
 /// stream is not read until outcomes are taken, which is flow control enough.
 const OPEN_CALLS: usize = 1024;
+/// Frames taken from a busy caller between two looks at everything else.
+const BURST: u32 = 256;
 
 pub(crate) struct TaskGateway {
     app: Arc<App>,
@@ -129,22 +131,57 @@ impl v1::task_service_server::TaskService for TaskGateway {
             .await
             .map_err(|e| super::status(&e))?;
         let (down, outbound) = mpsc::channel(16);
+        let app = Arc::clone(&self.app);
         self.app.tasks.spawn(async move {
-            while let Some(next) = watch.next().await {
-                let frame = next
-                    .map(|event| v1::TaskEvent {
-                        cursor: event.cursor,
-                        time_unix_us: event.at.unix_micros(),
-                        task: Some(view(&event.task)),
-                        detail: None,
-                    })
-                    .map_err(|e| super::status(&e));
-                if down.send(frame).await.is_err() {
-                    return;
-                }
+            let end = tokio::select! {
+                end = relay(&mut watch, &down) => end,
+                () = down.closed() => return,
+                error = ended(&app, &principal) => Err(error),
+            };
+            if let Err(error) = end {
+                // The watcher may be gone already; then nobody is left to tell.
+                drop(down.send(Err(super::status(&error))).await);
             }
         });
         Ok(Response::new(ReceiverStream::new(outbound)))
+    }
+}
+
+/// Sends a task's changes down, to the last.
+async fn relay(
+    watch: &mut TaskWatch,
+    down: &mpsc::Sender<Result<v1::TaskEvent, Status>>,
+) -> Result<(), Error> {
+    while let Some(event) = watch.next().await {
+        let event = event?;
+        let frame = v1::TaskEvent {
+            cursor: event.cursor,
+            time_unix_us: event.at.unix_micros(),
+            task: Some(view(&event.task)),
+            detail: None,
+        };
+        if down.send(Ok(frame)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Returns why the server ends a stream, once it does: it stops, or the credential is good no more.
+async fn ended(app: &App, principal: &Principal) -> Error {
+    let mut revocations = app.auth.changes();
+    let expiry = app.auth.expiry(principal);
+    tokio::pin!(expiry);
+    loop {
+        tokio::select! {
+            () = app.shutdown.cancelled() => {
+                return Error::new(Code::ShuttingDown, "the server stops");
+            }
+            () = &mut expiry => return expired(),
+            Ok(()) = revocations.changed() => if let Err(error) = app.auth.recheck(principal).await {
+                return error;
+            },
+        }
     }
 }
 
@@ -161,30 +198,49 @@ struct Caller {
 
 impl Caller {
     async fn run(mut self, mut inbound: Streaming<v1::InvokeUp>) {
-        let mut revocations = self.app.auth.changes();
-        loop {
+        let (app, principal) = (Arc::clone(&self.app), self.principal.clone());
+        let ended = ended(&app, &principal);
+        tokio::pin!(ended);
+        let mut burst = 0_u32;
+        let why = loop {
             tokio::select! {
                 biased;
                 frame = inbound.message() => match frame {
                     Ok(Some(v1::InvokeUp { frame: Some(v1::invoke_up::Frame::Call(call)) })) => {
-                        if self.begin(call).await.is_err() {
-                            break;
+                        // Not reading its outcomes keeps the caller from nothing but more calls.
+                        tokio::select! {
+                            biased;
+                            begun = self.begin(call) => if begun.is_err() {
+                                break gone();
+                            },
+                            why = &mut ended => break why,
                         }
                     }
                     Ok(Some(v1::InvokeUp { frame: Some(v1::invoke_up::Frame::Cancel(cancel)) })) => self.cancel(&cancel),
                     Ok(Some(_)) => {}
                     // The caller has sent all it wants to: the outcomes still go down.
-                    Ok(None) => return self.finish().await,
-                    Err(_) => break,
+                    Ok(None) => tokio::select! {
+                        biased;
+                        () = self.finished() => return,
+                        why = &mut ended => break why,
+                    },
+                    Err(_) => break gone(),
                 },
-                () = self.down.closed() => break,
-                () = self.app.shutdown.cancelled() => break,
-                Ok(()) = revocations.changed() => if self.app.auth.recheck(&self.principal).await.is_err() {
-                    break;
-                },
+                () = self.down.closed() => break gone(),
+                why = &mut ended => break why,
             }
-        }
-        self.abandon();
+            burst += 1;
+            if burst.is_multiple_of(BURST) {
+                // A busy caller leaves no time to notice these.
+                if app.shutdown.is_cancelled() {
+                    break Error::new(Code::ShuttingDown, "the server stops");
+                }
+                if let Err(why) = app.auth.recheck(&principal).await {
+                    break why;
+                }
+            }
+        };
+        self.give_up(&why);
     }
 
     /// Takes a call on; `Err` when the caller is gone.
@@ -264,20 +320,21 @@ impl Caller {
     }
 
     /// Waits until every outcome is on its way, or the caller goes away.
-    async fn finish(self) {
-        let app = Arc::clone(&self.app);
-        tokio::select! {
-            _ = self.down.reserve_many(OPEN_CALLS) => {}
-            () = self.down.closed() => self.abandon(),
-            () = app.shutdown.cancelled() => self.abandon(),
+    async fn finished(&self) {
+        if self.down.reserve_many(OPEN_CALLS).await.is_err() {
+            self.give_up(&gone());
         }
     }
 
-    fn abandon(&self) {
+    fn give_up(&self, why: &Error) {
         for (_, task, group) in &self.open {
-            group.abandon(*task, self.app.limits.cancel_grace, Instant::now());
+            group.give_up(*task, why, self.app.limits.cancel_grace, Instant::now());
         }
     }
+}
+
+fn gone() -> Error {
+    Error::new(Code::Cancelled, "the caller went away")
 }
 
 fn answer(permit: mpsc::OwnedPermit<v1::InvokeDown>, call_id: u64, task_id: String, error: &Error) {

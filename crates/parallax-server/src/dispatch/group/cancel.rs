@@ -49,14 +49,26 @@ impl Group {
         CancelRequest::Unknown
     }
 
-    /// Forgets whoever waits for the call; what runs is asked to stop.
+    /// Ends a call whose caller went away; what runs is asked to stop.
     pub fn abandon(&self, id: TaskId, grace: Duration, now: Instant) {
-        if self.cancel(id, "the caller went away", grace, now) == CancelRequest::Asked {
-            let mut state = self.state.lock();
-            for instance in state.instances.values_mut() {
-                if let Some(entry) = instance.in_flight.get_mut(&id) {
-                    entry.sink = Sink::Nobody;
-                }
+        let why = Error::new(Code::Cancelled, "the caller went away");
+        self.give_up(id, &why, grace, now);
+    }
+
+    /// Ends a call for a reason of the server's own, which the caller is told; what runs is asked
+    /// to stop.
+    pub fn give_up(&self, id: TaskId, why: &Error, grace: Duration, now: Instant) {
+        let mut state = self.state.lock();
+        if let Some(waiting) = state.waiting.remove(id) {
+            waiting.sink.deliver(&waiting.call, problem(why));
+            return;
+        }
+        for instance in state.instances.values_mut() {
+            if let Some(entry) = instance.in_flight.get_mut(&id) {
+                ask_to_stop(entry, instance.link.as_ref(), &why.message, grace, now);
+                let sink = std::mem::replace(&mut entry.sink, Sink::Nobody);
+                sink.deliver(&entry.call, problem(why));
+                return;
             }
         }
     }
