@@ -255,7 +255,8 @@ pub(crate) struct HostDouble {
     pub principal: Principal,
     pub id: HostId,
     pub connection: Arc<Connection>,
-    pub frames: mpsc::Receiver<Result<v1::HostDown, Status>>,
+    /// Held, so that the connection counts as open.
+    pub _frames: mpsc::Receiver<Result<v1::HostDown, Status>>,
     state: DesiredState,
 }
 
@@ -280,7 +281,7 @@ impl HostDouble {
             principal,
             id,
             connection,
-            frames,
+            _frames: frames,
             state: DesiredState::default(),
         }
     }

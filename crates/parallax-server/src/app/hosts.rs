@@ -300,3 +300,6 @@ impl App {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -340,3 +340,17 @@ fn host<T>(request: &Request<T>) -> Result<(Principal, HostId), Status> {
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_blamed_only_for_what_it_did() {
+        let word = |code| farewell(&Error::new(code, "…"));
+        assert_eq!(word(Code::InvalidRequest), "protocol_error");
+        assert_eq!(word(Code::StoreUnavailable), "store_unavailable");
+        assert_eq!(word(Code::StorageFull), "store_unavailable");
+        assert_eq!(word(Code::ShuttingDown), "shutdown");
+    }
+}

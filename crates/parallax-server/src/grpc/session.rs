@@ -191,10 +191,10 @@ impl Session {
                         return end;
                     }
                     burst += 1;
-                    if burst.is_multiple_of(BURST) {
-                        if let Err(end) = self.look_up().await {
-                            return end;
-                        }
+                    if burst.is_multiple_of(BURST)
+                        && let Err(end) = self.look_up().await
+                    {
+                        return end;
                     }
                 }
                 _ = drain.tick(), if draining => if self.is_drained() {

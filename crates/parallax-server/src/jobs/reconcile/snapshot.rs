@@ -1,6 +1,7 @@
 //! Everything that one look at an agent needs, read at once.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use parallax_core::agent::{Agent, Revision};
 use parallax_core::build::Build;
@@ -231,12 +232,14 @@ async fn read_load(app: &App, tenant: TenantId, hosts: &[Host]) -> Result<HashMa
         .iter()
         .filter(|row| row.want == Want::Run && !row.observed.phase.is_over())
     {
-        if !specs.contains_key(&row.revision) {
-            let found = revisions::get(&mut tx, row.revision).await?;
-            let resources = found.map(|r| r.spec.resources).unwrap_or_default();
-            specs.insert(row.revision, resources);
-        }
-        load.entry(row.host).or_default().add(&specs[&row.revision]);
+        let resources = match specs.entry(row.revision) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let found = revisions::get(&mut tx, row.revision).await?;
+                place.insert(found.map(|r| r.spec.resources).unwrap_or_default())
+            }
+        };
+        load.entry(row.host).or_default().add(resources);
     }
     Ok(load)
 }

@@ -1,0 +1,186 @@
+use parallax_core::replica::ReplicaPhase;
+use parallax_proto::v1::desired_replica::Want as Wanted;
+
+use super::*;
+use crate::hosts::Joined;
+use crate::testing::{HostDouble, World, facts, observed};
+
+#[tokio::test]
+async fn a_join_token_is_good_for_one_host() {
+    let world = World::new().await;
+    let token = world.app.mint_join_token(&world.admin).await;
+    let token = token.expect("an administrator may");
+    let joiner = world.app.auth.authenticate(token.reveal()).await;
+    let joiner = joiner.expect("it is good");
+    let first = world.app.join_host(&joiner, "one", facts()).await;
+    first.expect("it joins");
+    let second = world.app.join_host(&joiner, "two", facts()).await;
+    assert_eq!(second.expect_err("it was used").code, Code::Forbidden);
+    let again = world.app.auth.authenticate(token.reveal()).await;
+    assert_eq!(again.expect_err("it was used").code, Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_join_token_expires() {
+    let world = World::new().await;
+    let token = world.app.mint_join_token(&world.admin).await;
+    let token = token.expect("an administrator may");
+    world.app.clock.advance(JOIN_TOKEN_TTL);
+    let late = world.app.auth.authenticate(token.reveal()).await;
+    assert_eq!(
+        late.expect_err("it is too old").code,
+        Code::CredentialExpired
+    );
+}
+
+#[tokio::test]
+async fn a_hosts_own_credential_joins_nobody() {
+    let world = World::new().await;
+    let host = world.host("one").await;
+    let refused = world.app.join_host(&host.principal, "two", facts()).await;
+    assert_eq!(refused.expect_err("it has joined").code, Code::Forbidden);
+}
+
+#[tokio::test]
+async fn every_session_of_a_host_has_a_later_epoch_and_an_older_one_cannot_return() {
+    let world = World::new().await;
+    let first = world.host("one").await;
+    let older = Arc::clone(&first.connection);
+    let second = first.again(v1::Observed::default()).await;
+    assert!(second.connection.epoch > older.epoch);
+    assert!(matches!(world.app.hosts.join(&older), Joined::Overtaken));
+    assert!(!world.app.hosts.leave(&older), "its end ends nothing");
+    let current = world.app.hosts.get(second.id).expect("it is connected");
+    assert_eq!(current.epoch, second.connection.epoch);
+}
+
+/// A replica that `host` is to run.
+async fn placed(world: &World, host: &mut HostDouble) -> (parallax_core::agent::Agent, String) {
+    let agent = world.deploy(b"one", 1).await;
+    world.reconcile(&agent).await;
+    host.build("succeeded", "").await;
+    world.reconcile(&agent).await;
+    let mut wanted = host.wanted(Wanted::Run).await;
+    (agent, wanted.pop().expect("it is placed"))
+}
+
+#[tokio::test]
+async fn a_host_can_say_nothing_of_another_hosts_replicas() {
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let (agent, replica) = placed(&world, &mut host).await;
+    host.say(std::slice::from_ref(&replica), "running").await;
+    let mut other = world.host("two").await;
+    let mut report = observed(&replica, "failed");
+    report.memory_bytes = Some(1);
+    other.report(vec![report]).await;
+    let rows = world.replicas(&agent).await;
+    assert_eq!(rows[0].observed.phase, ReplicaPhase::Running);
+    assert_eq!(world.app.hosts.usage(rows[0].id), None);
+    assert_eq!(
+        other.desired().await.forget_replicas,
+        [replica],
+        "it may not keep it"
+    );
+    let complete = v1::Observed {
+        complete: true,
+        ..v1::Observed::default()
+    };
+    let told = world.app.observed(&other.connection, complete).await;
+    told.expect("it makes sense");
+    let rows = world.replicas(&agent).await;
+    assert_eq!(rows[0].observed.phase, ReplicaPhase::Running);
+}
+
+#[tokio::test]
+async fn a_host_can_say_nothing_of_another_hosts_builds() {
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let agent = world.deploy(b"one", 1).await;
+    world.reconcile(&agent).await;
+    let build = host.desired().await.builds.pop().expect("it is to build");
+    let other = world.host("two").await;
+    let state = v1::BuildState {
+        build_id: build.build_id,
+        phase: "succeeded".to_owned(),
+        ..v1::BuildState::default()
+    };
+    let told = world.app.build_reported(&other.connection, state).await;
+    told.expect("it is passed over");
+    world.reconcile(&agent).await;
+    assert_eq!(world.status(&agent).await, "Building");
+}
+
+#[tokio::test]
+async fn a_report_that_says_nothing_new_writes_nothing() {
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let (agent, replica) = placed(&world, &mut host).await;
+    let running = || {
+        let mut report = observed(&replica, "running");
+        report.memory_bytes = Some(5);
+        vec![report]
+    };
+    host.report(running()).await;
+    let before = world.replicas(&agent).await;
+    world.app.clock.advance(Duration::from_secs(5));
+    host.report(running()).await;
+    assert_eq!(world.replicas(&agent).await, before);
+    let usage = world
+        .app
+        .hosts
+        .usage(before[0].id)
+        .expect("it was measured");
+    assert_eq!(
+        (usage.memory_bytes, usage.at),
+        (Some(5), world.app.clock.now())
+    );
+}
+
+#[tokio::test]
+async fn a_process_that_was_seen_to_end_ends_its_lease_but_not_its_successors() {
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let (agent, replica) = placed(&world, &mut host).await;
+    let join = |uuid, at| {
+        let mut entry = crate::dispatch::tests::Entry::new(uuid, 1);
+        entry.hosted = Some((agent.id, replica.parse().expect("an id")));
+        entry.connected_at = at;
+        entry.join(&world.group("scorer"))
+    };
+    let first = join("a", world.app.clock.now());
+    world.app.clock.advance(Duration::from_secs(5));
+    let mut report = observed(&replica, "backoff");
+    report.exit = Some(v1::ExitRecord {
+        code: Some(1),
+        ended_unix_us: world.app.clock.now().unix_micros(),
+        ..v1::ExitRecord::default()
+    });
+    world.app.clock.advance(Duration::from_secs(5));
+    let second = join("b", world.app.clock.now());
+    host.report(vec![report]).await;
+    assert!(first.closed.is_cancelled());
+    assert!(!second.closed.is_cancelled());
+    host.say(&[replica], "lost").await;
+    assert!(second.closed.is_cancelled(), "nobody recorded this end");
+}
+
+#[tokio::test]
+async fn a_source_is_given_only_to_the_host_that_builds_it() {
+    let world = World::new().await;
+    let host = world.host("one").await;
+    let agent = world.deploy(b"one", 1).await;
+    world.reconcile(&agent).await;
+    let digest = world.upload(b"one").await.digest;
+    let opened = world
+        .app
+        .open_artifact(&host.principal, host.id, &digest)
+        .await;
+    opened.expect("it builds it");
+    let other = world.host("two").await;
+    let refused = world
+        .app
+        .open_artifact(&other.principal, other.id, &digest)
+        .await;
+    assert_eq!(refused.expect_err("it does not").code, Code::NotFound);
+}
