@@ -57,7 +57,7 @@ impl Rollout<'_> {
             build_log.follow(&status, &progress).await;
             let words = words(&status);
             if words != last {
-                progress.step(format_args!("{}: {words}", self.agent));
+                progress.step(format_args!("{} is {words}", self.agent));
                 last = words;
             }
             match judge(&status, self.generation) {
@@ -150,13 +150,10 @@ fn words(status: &StatusView) -> String {
         .reason
         .map_or_else(String::new, |reason| format!(" ({reason})"));
     let message = match status.message.as_str() {
-        "" => String::new(),
-        message => format!(": {message}"),
+        "" => format!("{} of {} replicas are ready", counts.ready, counts.desired),
+        message => message.to_owned(),
     };
-    format!(
-        "{}{reason}, {} of {} replicas ready{message}",
-        status.phase, counts.ready, counts.desired
-    )
+    format!("{}{reason}: {message}", status.phase)
 }
 
 fn judge(view: &StatusView, generation: u64) -> Verdict {

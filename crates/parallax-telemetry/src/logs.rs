@@ -4,6 +4,7 @@ use std::io;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -48,7 +49,7 @@ pub enum InitError {
     Level {
         level: String,
         #[source]
-        source: tracing_subscriber::filter::ParseError,
+        source: Option<tracing_subscriber::filter::ParseError>,
     },
     #[error("logging was set up twice in this process")]
     Twice(#[source] tracing_subscriber::util::TryInitError),
@@ -66,12 +67,7 @@ pub enum InitError {
 /// # Errors
 /// See [`InitError`].
 pub fn init(config: &Config) -> Result<Guard, InitError> {
-    let filter = EnvFilter::builder()
-        .parse(&config.level)
-        .map_err(|source| InitError::Level {
-            level: config.level.clone(),
-            source,
-        })?;
+    let filter = filter(&config.level)?;
     let subscriber = tracing_subscriber::registry().with(lines(config).with_filter(filter));
     #[cfg(feature = "otel")]
     if let Some(endpoint) = &config.otlp_endpoint {
@@ -84,6 +80,20 @@ pub fn init(config: &Config) -> Result<Guard, InitError> {
     }
     subscriber.try_init().map_err(InitError::Twice)?;
     Ok(Guard::default())
+}
+
+fn filter(level: &str) -> Result<EnvFilter, InitError> {
+    let refused = |source| InitError::Level {
+        level: level.to_owned(),
+        source,
+    };
+    // The filter takes any word for the name of a module, of which everything is to be logged.
+    let is_level = |part: &str| part.contains(['=', '[']) || part.parse::<LevelFilter>().is_ok();
+    if !level.split(',').map(str::trim).all(is_level) {
+        return Err(refused(None));
+    }
+    let parsed = EnvFilter::builder().parse(level);
+    parsed.map_err(|source| refused(Some(source)))
 }
 
 #[cfg(feature = "otel")]
@@ -111,16 +121,17 @@ mod tests {
 
     #[test]
     fn a_level_that_does_not_exist_is_refused_with_those_that_do() {
-        let config = Config {
-            level: "info,parallax=loud".to_owned(),
-            ..Config::default()
-        };
-        let error = init(&config).expect_err("`loud` is no level");
-        assert!(matches!(&error, InitError::Level { level, .. } if level == "info,parallax=loud"));
-        assert!(
-            error
-                .to_string()
-                .contains("error, warn, info, debug or trace")
-        );
+        for level in ["loud", "info,parallax=loud", ""] {
+            let error = filter(level).expect_err("no level");
+            assert!(matches!(&error, InitError::Level { level: named, .. } if named == level));
+            assert!(
+                error
+                    .to_string()
+                    .contains("error, warn, info, debug or trace")
+            );
+        }
+        for level in ["info", "WARN", "off", "info,parallax_server=debug"] {
+            filter(level).expect("a level");
+        }
     }
 }

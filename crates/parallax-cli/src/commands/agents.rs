@@ -48,29 +48,18 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
         return Ok(());
     }
     let rows = agents.iter().map(row).collect();
-    let header = [
-        "NAME", "PHASE", "READY", "REVISION", "LANGUAGE", "SINCE", "REASON",
-    ];
+    let header = ["NAME", "PHASE", "READY", "SINCE", "CHANGED", "REASON"];
     context.output.table(header, rows)
 }
 
-fn row(agent: &AgentView) -> [String; 7] {
+fn row(agent: &AgentView) -> [String; 6] {
     let counts = agent.status.replicas;
-    let revision = agent.revision.as_ref();
-    let revision = revision.map_or_else(dash, |revision| match revision.number {
-        Some(number) => number.to_string(),
-        None => revision.id.to_string(),
-    });
     [
         agent.name.clone(),
         agent.status.phase.to_string(),
         format!("{}/{}", counts.ready, counts.desired),
-        revision,
-        agent
-            .language
-            .clone()
-            .unwrap_or_else(|| "detected".to_owned()),
         format!("{} ago", format::age(agent.status.since)),
+        format!("{} ago", format::age(agent.updated_at)),
         why(&agent.status),
     ]
 }

@@ -57,7 +57,7 @@ mod linux {
         let words = match (stopped, existed) {
             (true, _) => format!("Nothing runs in {data_dir} any more."),
             (false, true) => format!(
-                "No server ran in {data_dir}; replicas that an earlier one had left are stopped."
+                "No server ran in {data_dir}; nothing that an earlier one may have left runs either."
             ),
             (false, false) => format!("Nothing ran in {data_dir}."),
         };

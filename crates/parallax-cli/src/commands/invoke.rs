@@ -44,13 +44,13 @@ pub(crate) struct Args {
 
 /// Calls an agent and prints its answer.
 pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
-    let api = context.api()?;
     let request = InvokeRequest {
         capability: args.capability.clone(),
         input: args.input.as_deref().map(input).transpose()?,
         deadline_ms: args.deadline.map(duration::millis),
         context_id: None,
     };
+    let api = context.api()?;
     let path = ["agents", args.name.as_str(), "invoke"];
     let call = api.request(Method::POST, &path).json(&request);
     if args.detached || args.idempotency_key.is_some() {

@@ -17,7 +17,8 @@ use crate::context::Context;
 /// The command line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where to listen; port 0 takes a free one
+    /// Where to listen; port 0 takes a free one, and then replicas that were left running do not
+    /// find the next server
     #[arg(long, default_value = "127.0.0.1:7400", value_name = "ADDR:PORT")]
     pub(crate) listen: SocketAddr,
     /// A PostgreSQL database, as postgres://…, instead of SQLite in the data

@@ -77,6 +77,7 @@ fn replicas(replicas: &[ReplicaView], output: &Output) -> Result<()> {
 
 fn replica(replica: &ReplicaView) -> [String; 10] {
     let phase = match (replica.want.as_str(), replica.host_connected) {
+        _ if replica.phase.is_over() => replica.phase.to_string(),
         (_, false) => format!("{}, host away", replica.phase),
         ("stop", _) => format!("{}, to stop", replica.phase),
         _ => replica.phase.to_string(),

@@ -14,7 +14,7 @@ use crate::commands::host::start;
 use crate::context::Context;
 use crate::exit::{Ended, Exit};
 use crate::format;
-use crate::output::Output;
+use crate::output::{Output, chain};
 use crate::running::{Claim, Role, Running};
 
 /// Replicas get their own grace, of 15 seconds unless they say otherwise, and this is its limit.
@@ -43,7 +43,10 @@ async fn serve(args: Args, context: &Context, claim: Claim) -> Result<()> {
         started_at: format::now(),
     };
     claim.announce(&running)?;
-    welcome(&server, context)?;
+    if let Err(error) = welcome(&server, context) {
+        // Whoever started it does not listen, and may yet call it.
+        tracing::warn!(error = chain(&error), "standard output is closed");
+    }
     let mut life = Life { server, host: None };
     if !args.no_local_host {
         match local_host(&life.server, &args, context).await {
@@ -90,14 +93,13 @@ fn welcome(server: &Server, context: &Context) -> Result<()> {
     let output = &context.output;
     let dir = context.data_dir.display();
     output.line(format_args!("Parallax is up at {}", server.url))?;
-    output.line(format_args!("Data: {dir}"))?;
     if let Some(key) = &server.new_admin_key {
         output.line(format_args!("Admin key, shown this once: {}", key.reveal()))?;
         output.line(format_args!(
             "It is kept in {dir}/admin.key, where commands on this machine find it."
         ))?;
     }
-    Ok(())
+    output.line(format_args!("Data: {dir}"))
 }
 
 async fn local_host(server: &Server, args: &Args, context: &Context) -> Result<Host> {

@@ -1,0 +1,189 @@
+//! Running the binary, in an environment of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Everything here takes well under a second; a loaded machine may take its time.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+/// What would tell the binary of a server, a key or a folder that is not the test's.
+const VARIABLES: [&str; 6] = [
+    "PARALLAX_API_KEY_FILE",
+    "PARALLAX_CA_FILE",
+    "PARALLAX_DATABASE",
+    "PARALLAX_URL",
+    "XDG_DATA_HOME",
+    "NO_COLOR",
+];
+
+/// A home of its own, and the binary.
+#[derive(Debug)]
+pub(crate) struct Home {
+    dir: TempDir,
+}
+
+/// What a command has said and exited with.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("the temporary folder is writable");
+        Self { dir }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// The binary, which knows nothing of servers and keys that are not the test's.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_parallax"));
+        command
+            .args(args)
+            .env("HOME", self.dir.path())
+            .env("PARALLAX_DATA_DIR", self.data())
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
+        for variable in VARIABLES {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
+        said(self.command(args).output().expect("the binary starts"))
+    }
+
+    /// Of a command that must succeed, the answer.
+    pub(crate) fn answer(&self, args: &[&str]) -> String {
+        let said = self.run(args);
+        assert_eq!(said.code, Some(0), "{args:?}: {said:#?}");
+        said.out
+    }
+
+    /// Of a command that must succeed, the answer in JSON.
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let answer = self.answer(&[&["--json"], args].concat());
+        serde_json::from_str(&answer).expect("one JSON document")
+    }
+
+    /// A server without a host: these tests are about the command line.
+    pub(crate) fn serve(&self, args: &[&str]) -> Serving {
+        let fixed = ["serve", "--listen", "127.0.0.1:0", "--no-local-host"];
+        let mut child = self
+            .command(&[&fixed, args].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stdout = child.stdout.take().expect("it is piped");
+        let mut lines = BufReader::new(stdout).lines();
+        let mut welcome = Vec::new();
+        while !welcome
+            .iter()
+            .any(|line: &String| line.starts_with("Data: "))
+        {
+            match lines.next() {
+                Some(line) => welcome.push(line.expect("the welcome is text")),
+                None => {
+                    let output = child.wait_with_output().expect("it has ended");
+                    panic!("no server: {:#?}", said(output));
+                }
+            }
+        }
+        Serving { child, welcome }
+    }
+
+    /// A server whose standard output is closed from the start.
+    pub(crate) fn serve_unread(&self) -> Serving {
+        let mut child = self
+            .command(&["serve", "--listen", "127.0.0.1:0", "--no-local-host"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        drop(child.stdout.take());
+        Serving {
+            child,
+            welcome: Vec::new(),
+        }
+    }
+}
+
+pub(crate) fn said(output: Output) -> Said {
+    Said {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).expect("answers are text"),
+        err: String::from_utf8(output.stderr).expect("remarks are text"),
+    }
+}
+
+/// A server process. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    child: Child,
+    pub(crate) welcome: Vec<String>,
+}
+
+impl Serving {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        let line = &self.welcome[0];
+        line.strip_prefix("Parallax is up at ")
+            .expect("the first line says where")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.expect("the kernel gives out positive process ids");
+        kill_process(pid, signal).expect("the server is ours");
+    }
+
+    pub(crate) fn until_ready(&mut self, home: &Home) {
+        let until = Instant::now() + PATIENCE;
+        while !home.data().join("server.json").exists() {
+            let ended = self.child.try_wait().expect("it is our child");
+            assert!(ended.is_none(), "the server ended: {ended:?}");
+            assert!(Instant::now() < until, "the server is not ready");
+            std::thread::sleep(POLL);
+        }
+    }
+
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status;
+            }
+            std::thread::sleep(POLL);
+        }
+        panic!("the server did not end");
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

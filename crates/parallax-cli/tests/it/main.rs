@@ -1,0 +1,8 @@
+//! The binary as people and scripts use it: what it prints, and what it exits with.
+
+mod calls;
+mod command_line;
+mod folder;
+mod harness;
+mod keys;
+mod life;
