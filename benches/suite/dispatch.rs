@@ -101,7 +101,9 @@ impl Bench<'_> {
             expires_in_s: None,
         };
         let body = serde_json::to_string(&wanted)?;
-        let answer = self.runtime.block_on(http::post(&target, "/api/keys", body))?;
+        let answer = self
+            .runtime
+            .block_on(http::post(&target, "/api/keys", body))?;
         let created: CreatedKey = serde_json::from_slice(&answer)?;
         server.stop()?;
         Ok(created.secret)
@@ -175,7 +177,13 @@ impl Bench<'_> {
         Ok(self.figure(metric, Unit::PerSecond, &samples, promise))
     }
 
-    fn figure(&self, metric: &'static str, unit: Unit, samples: &Paired, promise: Promise) -> Figure {
+    fn figure(
+        &self,
+        metric: &'static str,
+        unit: Unit,
+        samples: &Paired,
+        promise: Promise,
+    ) -> Figure {
         let conditions = &self.subject.conditions;
         Figure::paired(BENCH, metric, unit, samples, promise, conditions)
     }

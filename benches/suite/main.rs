@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use benches::conditions::Conditions;
 use benches::report::Figure;
 use clap::Parser;
@@ -22,11 +22,11 @@ struct Args {
     #[arg(long)]
     json: bool,
     /// The `parallax` binary to measure
-    #[arg(long, required_unless_present = "role", default_value_if("role", clap::builder::ArgPredicate::IsPresent, ""))]
-    binary: PathBuf,
+    #[arg(long, required_unless_present = "role")]
+    binary: Option<PathBuf>,
     /// The store's example `task_commits`, which is the floor of durable calls
-    #[arg(long, required_unless_present = "role", default_value_if("role", clap::builder::ArgPredicate::IsPresent, ""))]
-    commits: PathBuf,
+    #[arg(long, required_unless_present = "role")]
+    commits: Option<PathBuf>,
     /// What this process is for another one of this program
     #[arg(long, hide = true)]
     role: Option<helper::Role>,
@@ -90,8 +90,8 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "the report goes to standard output")]
 fn measure(args: &Args) -> Result<bool> {
     let subject = Subject {
-        binary: args.binary.clone(),
-        commits: args.commits.clone(),
+        binary: args.binary.clone().context("--binary is missing")?,
+        commits: args.commits.clone().context("--commits is missing")?,
         conditions: Conditions::of_this_machine(),
     };
     let mut all_kept = true;

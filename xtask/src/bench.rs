@@ -23,6 +23,13 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         build.arg("--quiet");
     }
     run_command(&mut build)?;
+    let mut floor = workspace.cargo();
+    floor.args(["build", "--release", "--package", "parallax-store"]);
+    floor.args(["--example", "task_commits"]);
+    if args.json {
+        floor.arg("--quiet");
+    }
+    run_command(&mut floor)?;
     let mut bench = workspace.cargo();
     bench.args(["bench", "--package", "benches", "--bench", "parallax-bench"]);
     if args.json {
@@ -31,6 +38,8 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     bench.arg("--").args(&args.names);
     bench.arg("--binary");
     bench.arg(workspace.built("release/parallax"));
+    bench.arg("--commits");
+    bench.arg(workspace.built("release/examples/task_commits"));
     if args.json {
         bench.arg("--json");
     }

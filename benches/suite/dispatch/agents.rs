@@ -16,6 +16,7 @@ use parallax_proto::v1::{agent_down, agent_up};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 use tonic::transport::Endpoint;
 
@@ -47,6 +48,7 @@ pub(super) struct Seen {
 struct Tally {
     acknowledged: AtomicU64,
     ended: AtomicU64,
+    sessions: TaskTracker,
 }
 
 /// The helper's life: joins, then answers every line with what the agents have [`Seen`].
@@ -85,7 +87,10 @@ async fn join_all(setup: &Setup, tally: &Arc<Tally>) -> Result<()> {
 
 async fn join(setup: &Setup, index: usize, tally: &Arc<Tally>) -> Result<()> {
     let endpoint = Endpoint::from_shared(setup.target.url.clone())?;
-    let channel = endpoint.connect().await.context("an agent cannot connect")?;
+    let channel = endpoint
+        .connect()
+        .await
+        .context("an agent cannot connect")?;
     let (up, outbound) = mpsc::channel(2 * CREDIT as usize + 1);
     up.send(frame(agent_up::Frame::Hello(hello(index)))).await?;
     let request = setup.target.request(ReceiverStream::new(outbound))?;
@@ -95,8 +100,9 @@ async fn join(setup: &Setup, index: usize, tally: &Arc<Tally>) -> Result<()> {
     let Some(agent_down::Frame::Welcome(welcome)) = first.and_then(|down| down.frame) else {
         bail!("the first frame down was not Welcome");
     };
+    let sessions = tally.sessions.clone();
     let tally = Arc::clone(tally);
-    tokio::spawn(async move {
+    sessions.spawn(async move {
         if serve(&welcome, &mut down, &up, &tally).await.is_err() {
             tally.ended.fetch_add(1, Ordering::Relaxed);
         }

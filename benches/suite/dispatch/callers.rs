@@ -86,7 +86,10 @@ pub(super) async fn exercise(target: &Target, count: usize) -> Result<()> {
 impl Caller {
     async fn open(target: &Target) -> Result<Self> {
         let endpoint = Endpoint::from_shared(target.url.clone())?;
-        let channel = endpoint.connect().await.context("a caller cannot connect")?;
+        let channel = endpoint
+            .connect()
+            .await
+            .context("a caller cannot connect")?;
         let (calls, outbound) = mpsc::channel(IN_FLIGHT);
         let request = target.request(ReceiverStream::new(outbound))?;
         let response = TaskServiceClient::new(channel).invoke(request).await;

@@ -56,17 +56,27 @@ pub(super) async fn post(target: &Target, path: &str, body: String) -> Result<By
     send(&mut connection, target, path, Bytes::from(body)).await
 }
 
-async fn connect(target: &Target) -> Result<SendRequest<Full<Bytes>>> {
+/// A connection, which closes when it is dropped.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    _driver: JoinSet<()>,
+}
+
+async fn connect(target: &Target) -> Result<Connection> {
     let stream = TcpStream::connect(target.authority()).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Whoever waits for an answer learns of the connection's end.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(sender)
+    let mut driver = JoinSet::new();
+    driver.spawn(async move { drop(connection.await) });
+    Ok(Connection {
+        sender,
+        _driver: driver,
+    })
 }
 
 async fn send(
-    connection: &mut SendRequest<Full<Bytes>>,
+    connection: &mut Connection,
     target: &Target,
     path: &str,
     body: Bytes,
@@ -78,12 +88,15 @@ async fn send(
         .header(header::AUTHORIZATION, target.bearer())
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(body))?;
-    connection.ready().await?;
-    let response = connection.send_request(request).await?;
+    connection.sender.ready().await?;
+    let response = connection.sender.send_request(request).await?;
     let status = response.status();
     let answer = response.into_body().collect().await?.to_bytes();
     if !status.is_success() {
-        bail!("POST {path}: {status}: {}", String::from_utf8_lossy(&answer));
+        bail!(
+            "POST {path}: {status}: {}",
+            String::from_utf8_lossy(&answer)
+        );
     }
     Ok(answer)
 }

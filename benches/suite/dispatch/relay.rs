@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -43,6 +44,7 @@ struct Relay {
     replies: Mutex<HashMap<u64, oneshot::Sender<v1::TaskResult>>>,
     turn: AtomicUsize,
     last_reply: AtomicU64,
+    serving: TaskTracker,
 }
 
 /// Answers over HTTP are kept apart from those of streams by this in place of a stream's number.
@@ -171,7 +173,7 @@ impl AgentService for Door {
         let (down, outbound) = mpsc::channel(QUEUE);
         let relay = Arc::clone(&self.0);
         let mut inbound = request.into_inner();
-        tokio::spawn(async move {
+        self.0.serving.spawn(async move {
             // Ends with the connection.
             while let Ok(Some(up)) = inbound.message().await {
                 let passed = match up.frame {
@@ -201,7 +203,7 @@ impl TaskService for Door {
         let relay = Arc::clone(&self.0);
         let caller = relay.add_caller(down);
         let mut inbound = request.into_inner();
-        tokio::spawn(async move {
+        self.0.serving.spawn(async move {
             // Ends with the connection.
             while let Ok(Some(up)) = inbound.message().await {
                 if let Some(invoke_up::Frame::Call(call)) = up.frame
@@ -267,7 +269,8 @@ async fn invoke(
     let sent = relay.forward(HTTP, call).await;
     sent.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     let result = answer.await.map_err(|_| StatusCode::BAD_GATEWAY)?;
-    let Some(v1::payload::Content::Json(json)) = result.value.and_then(|value| value.content) else {
+    let Some(v1::payload::Content::Json(json)) = result.value.and_then(|value| value.content)
+    else {
         return Err(StatusCode::BAD_GATEWAY);
     };
     Ok(Json(Answer {

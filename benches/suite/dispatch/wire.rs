@@ -43,6 +43,8 @@ impl Target {
 /// The input as it travels.
 pub(super) fn input() -> v1::Payload {
     v1::Payload {
-        content: Some(v1::payload::Content::Json(Bytes::from_static(INPUT.as_bytes()))),
+        content: Some(v1::payload::Content::Json(Bytes::from_static(
+            INPUT.as_bytes(),
+        ))),
     }
 }

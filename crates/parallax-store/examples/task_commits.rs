@@ -88,7 +88,10 @@ async fn commit(
 }
 
 /// Begins a transaction where the last one is full.
-async fn turn_batch(database: &mut SqliteConnection, writes: &mut usize) -> Result<(), sqlx::Error> {
+async fn turn_batch(
+    database: &mut SqliteConnection,
+    writes: &mut usize,
+) -> Result<(), sqlx::Error> {
     if writes.is_multiple_of(BATCH) {
         if *writes > 0 {
             database.execute(sqlx::query("COMMIT")).await?;
