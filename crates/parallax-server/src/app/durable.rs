@@ -136,7 +136,10 @@ impl App {
                 call: self.call_of(&row),
                 attempt: row.attempt,
                 sink: Sink::Durable(self.durable.clone()),
-                accepted: true,
+                // Only the instance itself knows whether it arrived: its inventory will say so. One
+                // that it does not list never did, for results stay listed until they are
+                // committed.
+                accepted: false,
                 // Only the instance itself could say; if it stays away, the answer is no.
                 idempotent: false,
                 cancel: row.cancel,

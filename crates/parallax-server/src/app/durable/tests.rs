@@ -251,6 +251,41 @@ async fn a_restored_task_whose_instance_stays_away_goes_to_another_if_it_may() {
 }
 
 #[tokio::test]
+async fn a_restored_task_that_its_instance_never_received_is_sent_again() {
+    let world = World::new().await;
+    // Committed as sent, and killed before the frame had left.
+    let _deaf = connected(&world, 1, false).await;
+    let submitted = world.submit(None).await;
+    let mut world = world.restart().await;
+    let mut back = Entry::new("a", 1)
+        .again(2, Vec::new())
+        .offering(score(false))
+        .join(&world.group("scorer"));
+    world.commit().await;
+    world.dispatch().await;
+    let task = back.next_task();
+    assert_eq!(reference(&task).attempt, 2);
+    back.finish(&task, 1);
+    world.commit().await;
+    assert_eq!(world.state(&submitted).await, TaskState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_restored_task_that_its_instance_lists_counts_as_accepted() {
+    let mut world = World::new().await;
+    let mut agent = connected(&world, 1, false).await;
+    let submitted = world.submit(None).await;
+    let task = agent.next_task();
+    world.news.close();
+    let world = world.restart().await;
+    let _back = Entry::new("a", 0)
+        .again(2, vec![listed(&task, State::Running)])
+        .join(&world.group("scorer"));
+    let shown = world.app.get_task(&world.admin, submitted.row.id).await;
+    assert_eq!(shown.expect("it is there").row.state, TaskState::Running);
+}
+
+#[tokio::test]
 async fn room_on_an_instance_wakes_the_queue_only_when_somebody_waits() {
     let mut world = World::new().await;
     let mut agent = connected(&world, 1, false).await;

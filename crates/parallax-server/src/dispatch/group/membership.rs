@@ -73,8 +73,9 @@ impl Group {
             .collect();
         let unlisted = take_unlisted(&mut in_flight, &joining.inventory);
         for task in in_flight.values_mut() {
-            // The window of a new stream is fresh.
+            // The window of a new stream is fresh; what is listed has arrived.
             task.partial_bytes = 0;
+            task.accepted = true;
         }
         joining.link.send(v1::agent_down::Frame::Welcome(welcome));
         let slot = state.new_slot(&joining.peer.uuid);

@@ -1,5 +1,6 @@
 //! Callers that go on while things are killed, and what became of their calls.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,22 +73,32 @@ impl Load {
                 world.story().await
             );
         }
-        let ran = world.ran(&self.agent).await?;
-        for (id, (starts, ends)) in &ran {
-            ensure!(
-                *starts == 1 && *ends <= 1,
-                "task {id} was run {starts} times"
-            );
-        }
-        for id in &accepted {
-            ensure!(
-                ran.get(id) == Some(&(1, 1)),
-                "task {id} succeeded, but its agent knows of {:?}",
-                ran.get(id)
-            );
-        }
+        world
+            .until("the logs tell of every task once", async || {
+                let ran = world.ran(&self.agent).await?;
+                ran_once(&accepted, &ran).map(Some)
+            })
+            .await?;
         Ok(told)
     }
+}
+
+/// A task whose acceptance did not arrive may be there, too: it may be run, but not twice.
+fn ran_once(accepted: &[String], ran: &BTreeMap<String, (u32, u32)>) -> Result<()> {
+    for (id, (starts, ends)) in ran {
+        ensure!(
+            *starts == 1 && *ends <= 1,
+            "task {id} was started {starts} times and ended {ends} times"
+        );
+    }
+    for id in accepted {
+        let counts = ran.get(id);
+        ensure!(
+            counts == Some(&(1, 1)),
+            "task {id} succeeded, but its agent has run it {counts:?} times"
+        );
+    }
+    Ok(())
 }
 
 async fn attached_caller(world: Arc<World>, call: Call, stop: CancellationToken) -> Result<Told> {
