@@ -56,7 +56,8 @@ impl Rollout<'_> {
             let status: StatusView = self.api.get(&["agents", self.agent, "status"], &[]).await?;
             build_log.follow(&status, &progress).await;
             let words = words(&status);
-            if words != last {
+            // A status of before the change would only confuse.
+            if words != last && status.status.observed_generation >= self.generation {
                 progress.step(format_args!("{} is {words}", self.agent));
                 last = words;
             }

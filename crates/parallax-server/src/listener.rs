@@ -20,6 +20,10 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Streams that one connection may have open.
 const STREAMS_PER_CONNECTION: u32 = 1024;
 
+/// Bytes that wait in one stream for a peer that does not read. What is sent in frames of at most
+/// 1 MiB needs no more than this to keep a connection busy.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
 /// A certificate chain and its key, as PEM files.
 #[derive(Debug, Clone)]
 pub struct Tls {
@@ -160,6 +164,7 @@ fn tune(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::To
         .keep_alive_interval(KEEP_ALIVE_EVERY)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         // Extended CONNECT lets WebSockets cross the same connection.
         .enable_connect_protocol();
     builder.http1().timer(hyper_util::rt::TokioTimer::new());

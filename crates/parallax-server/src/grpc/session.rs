@@ -95,13 +95,7 @@ impl Session {
         mut hello: v1::Hello,
         frames: &Frames,
     ) -> Result<Self, Status> {
-        if !hello.proto_versions.contains(&PROTO_VERSION) {
-            let message = format!(
-                "this server speaks protocol version 1; the agent speaks {:?}",
-                hello.proto_versions
-            );
-            return Err(Status::failed_precondition(message));
-        }
+        check_version(&hello)?;
         let inventory = std::mem::take(&mut hello.inventory);
         let credit = hello.credit;
         let Admitted {
@@ -118,15 +112,6 @@ impl Session {
             frames: frames.clone(),
             closed: CancellationToken::new(),
         };
-        let welcome = v1::Welcome {
-            session_id: link.session.to_string(),
-            lease_epoch,
-            ttl_ms: millis(app.limits.lease_ttl),
-            proto_version: PROTO_VERSION,
-            features: Vec::new(),
-            limits: Some(limits()),
-            verdicts: Vec::new(),
-        };
         let joined = group.join(Joining {
             peer,
             link: link.clone(),
@@ -136,7 +121,7 @@ impl Session {
             credit,
             draining,
             inventory,
-            welcome,
+            welcome: welcome(&app, &link, lease_epoch),
         });
         let Some(joined) = joined else {
             return Err(Status::aborted("a newer session of this instance began"));
@@ -362,6 +347,30 @@ fn unauthenticated(error: Error) -> End {
         v1::goaway::Reason::Unauthenticated,
         error.message.into_owned(),
     )
+}
+
+/// The first frame down, but for the verdicts on the inventory.
+fn welcome(app: &App, link: &Link, lease_epoch: u64) -> v1::Welcome {
+    v1::Welcome {
+        session_id: link.session.to_string(),
+        lease_epoch,
+        ttl_ms: millis(app.limits.lease_ttl),
+        proto_version: PROTO_VERSION,
+        features: Vec::new(),
+        limits: Some(limits()),
+        verdicts: Vec::new(),
+    }
+}
+
+fn check_version(hello: &v1::Hello) -> Result<(), Status> {
+    if hello.proto_versions.contains(&PROTO_VERSION) {
+        return Ok(());
+    }
+    let message = format!(
+        "this server speaks protocol version 1; the agent speaks {:?}",
+        hello.proto_versions
+    );
+    Err(Status::failed_precondition(message))
 }
 
 fn limits() -> v1::Limits {
