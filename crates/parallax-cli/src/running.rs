@@ -58,6 +58,17 @@ pub(crate) struct Running {
     pub(crate) started_at: Time,
 }
 
+impl Running {
+    /// For people: `the server at http://…`.
+    #[must_use]
+    pub(crate) fn described(&self, role: Role) -> String {
+        match role {
+            Role::Server => format!("the server at {}", self.url),
+            Role::Host => format!("the host that works for {}", self.url),
+        }
+    }
+}
+
 /// Held by a server or host for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Claim {

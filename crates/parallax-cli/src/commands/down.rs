@@ -72,22 +72,21 @@ mod linux {
         }
         let running = running::find(&context.data_dir, role)
             .with_context(|| format!("a {word} is only just starting; try again in a moment"))?;
+        let who = running.described(role);
+        let pid = running.pid;
         let progress = context.output.progress();
-        progress.step(format_args!(
-            "stopping the {word} at {} (process {})",
-            running.url, running.pid
-        ));
+        progress.step(format_args!("stopping {who} (process {pid})"));
         signal(&running, Signal::INT)?;
         if !ends(role, timeout, context)? {
+            let seconds = timeout.as_secs();
             progress.line(format_args!(
-                "the {word} did not end within {} s; killing it",
-                timeout.as_secs()
+                "{who} did not end within {seconds} s; killing it"
             ));
             signal(&running, Signal::KILL)?;
             let ended = ends(role, KILL_PATIENCE, context)?;
-            anyhow::ensure!(ended, "the {word} (process {}) does not end", running.pid);
+            anyhow::ensure!(ended, "{who} (process {pid}) does not end");
         }
-        progress.line(format_args!("stopped the {word} at {}", running.url));
+        progress.line(format_args!("stopped {who}"));
         Ok(true)
     }
 

@@ -86,8 +86,18 @@ impl Home {
     /// A server without a host: these tests are about the command line.
     pub(crate) fn serve(&self, args: &[&str]) -> Serving {
         let fixed = ["serve", "--listen", "127.0.0.1:0", "--no-local-host"];
+        self.stay(&[&fixed, args].concat(), "Data: ")
+    }
+
+    /// A host of a server elsewhere.
+    pub(crate) fn host(&self, args: &[&str]) -> Serving {
+        self.stay(&[&["host"], args].concat(), "Host ")
+    }
+
+    /// Starts what goes on, and reads what it says until the line that begins with `last`.
+    fn stay(&self, args: &[&str], last: &str) -> Serving {
         let mut child = self
-            .command(&[&fixed, args].concat())
+            .command(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -95,19 +105,25 @@ impl Home {
         let stdout = child.stdout.take().expect("it is piped");
         let mut lines = BufReader::new(stdout).lines();
         let mut welcome = Vec::new();
-        while !welcome
-            .iter()
-            .any(|line: &String| line.starts_with("Data: "))
-        {
+        while !welcome.iter().any(|line: &String| line.starts_with(last)) {
             match lines.next() {
                 Some(line) => welcome.push(line.expect("the welcome is text")),
                 None => {
                     let output = child.wait_with_output().expect("it has ended");
-                    panic!("no server: {:#?}", said(output));
+                    panic!("it did not stay: {:#?}", said(output));
                 }
             }
         }
         Serving { child, welcome }
+    }
+
+    /// Polls until it is so.
+    pub(crate) fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !is_so() {
+            assert!(Instant::now() < until, "{what}: not within {PATIENCE:?}");
+            std::thread::sleep(POLL);
+        }
     }
 
     /// A server whose standard output is closed from the start.
@@ -156,16 +172,6 @@ impl Serving {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.expect("the kernel gives out positive process ids");
         kill_process(pid, signal).expect("the server is ours");
-    }
-
-    pub(crate) fn until_ready(&mut self, home: &Home) {
-        let until = Instant::now() + PATIENCE;
-        while !home.data().join("server.json").exists() {
-            let ended = self.child.try_wait().expect("it is our child");
-            assert!(ended.is_none(), "the server ended: {ended:?}");
-            assert!(Instant::now() < until, "the server is not ready");
-            std::thread::sleep(POLL);
-        }
     }
 
     pub(crate) fn ended(&mut self) -> ExitStatus {

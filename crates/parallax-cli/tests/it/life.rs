@@ -38,7 +38,9 @@ fn a_server_says_where_it_is_and_shows_its_key_once() {
 fn a_server_goes_on_when_nobody_reads_what_it_prints() {
     let home = Home::new();
     let mut server = home.serve_unread();
-    server.until_ready(&home);
+    home.until("the server is ready", || {
+        home.data().join("server.json").exists()
+    });
     home.answer(&["agents"]);
     server.signal(Signal::TERM);
     assert!(server.ended().success());
@@ -121,6 +123,40 @@ fn logs_are_json_when_asked() {
     let said = crate::harness::said(command.output().expect("the binary starts"));
     assert_eq!(said.code, Some(1), "{said:#?}");
     assert!(said.err.contains("`loud` is no log level"), "{said:#?}");
+}
+
+#[test]
+fn a_host_joins_with_a_token_and_goes_down() {
+    let (home, machine) = (Home::new(), Home::new());
+    let server = home.serve(&[]);
+    let token = home.answer(&["hosts", "token"]);
+    fs::write(machine.path().join("token"), token).expect("the home is writable");
+    let args = [
+        "--server",
+        server.url(),
+        "--token-file",
+        "token",
+        "--name",
+        "edge",
+    ];
+    let mut host = machine.host(&args);
+    assert_eq!(
+        host.welcome,
+        [format!("Host `edge` works for {}", server.url())]
+    );
+    home.until("the host is connected", || {
+        home.answer(&["--json", "hosts"])
+            .contains(r#""connected":true"#)
+    });
+    let said = machine.run(&["down"]);
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    let stopped = format!("stopped the host that works for {}", server.url());
+    assert!(said.err.contains(&stopped), "{said:#?}");
+    assert!(host.ended().success());
+    home.until("the server notices", || {
+        home.answer(&["--json", "hosts"])
+            .contains(r#""connected":false"#)
+    });
 }
 
 #[test]
