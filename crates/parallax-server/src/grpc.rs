@@ -97,3 +97,6 @@ async fn stream_file<T>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
