@@ -94,7 +94,7 @@ impl Rollout<'_> {
             _ => "",
         };
         let message = format!(
-            "`{}` failed: {reason}: {}{kept}. More with `parallax logs {}{}`",
+            "`{}` failed: {reason}: {}{kept}\nMore with `parallax logs {}{}`",
             self.agent,
             status.status.message.trim_end_matches('.'),
             self.agent,
@@ -152,7 +152,8 @@ fn words(status: &StatusView) -> String {
         .map_or_else(String::new, |reason| format!(" ({reason})"));
     let message = match status.message.as_str() {
         "" => format!("{} of {} replicas are ready", counts.ready, counts.desired),
-        message => message.to_owned(),
+        // The rest are last lines of a log, which is shown anyway.
+        message => message.lines().next().unwrap_or_default().to_owned(),
     };
     format!("{}{reason}: {message}", status.phase)
 }

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, IsTerminal};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use parallax_api::agents::AgentView;
 use reqwest::Method;
 
 use super::duration;
@@ -33,12 +34,14 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
         .drain
         .map(|drain| ("drain", duration::millis(drain).to_string()));
     let request = api.request(Method::DELETE, &["agents", &args.name]);
-    api.answer(request.query(drain.as_slice())).await?;
-    context.output.note(format_args!(
+    let agent: AgentView = api.json(request.query(drain.as_slice())).await?;
+    if context.output.json {
+        return context.output.object(&agent);
+    }
+    context.output.line(format_args!(
         "`{}` is being deleted: its replicas finish their tasks and stop",
-        args.name
-    ));
-    Ok(())
+        agent.name
+    ))
 }
 
 fn confirm(name: &str, context: &Context) -> Result<()> {
