@@ -1,6 +1,8 @@
 //! Keys and tenants, end to end. That every route and rpc asks for a credential is shown in
 //! parallax-server.
 
+mod tenants;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};

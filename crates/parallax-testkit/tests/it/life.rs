@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use parallax_core::status::Reason;
-use parallax_testkit::world::{Call, CallEnd, Fixture, World, processes_of};
+use parallax_testkit::world::{Call, CallEnd, Fixture, PATIENCE, World, processes_of};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -118,5 +118,26 @@ async fn a_failing_update_leaves_the_old_revision_at_work() -> Result<()> {
     let CallEnd::Answer(_) = world.invoke(&Call::echo("parrot")).await? else {
         anyhow::bail!("nobody answers although the old revision works");
     };
+    world.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_deploys_a_folder_and_calls_it() -> Result<()> {
+    let world = World::start().await?;
+    let folder = world.dir().join("source");
+    Fixture::named("parrot").replicas(2).write_to(&folder)?;
+    let folder = folder.to_string_lossy().into_owned();
+    let deployed = world.cli(["deploy", &folder, "--wait"], PATIENCE).await?;
+    ensure!(deployed.status.success(), "{deployed:?}");
+    let called = world
+        .cli(["invoke", "parrot", "echo", r#"{"n":1}"#], PATIENCE)
+        .await?;
+    ensure!(called.status.success(), "{called:?}");
+    let value: serde_json::Value = serde_json::from_slice(&called.stdout)?;
+    ensure!(value["echo"] == json!({"n": 1}), "{value}");
+    let missing = world.cli(["status", "nobody"], PATIENCE).await?;
+    ensure!(missing.status.code() == Some(3), "{missing:?}");
+    let deleted = world.cli(["delete", "parrot", "--yes"], PATIENCE).await?;
+    ensure!(deleted.status.success(), "{deleted:?}");
     world.end().await
 }

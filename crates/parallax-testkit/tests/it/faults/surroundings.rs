@@ -179,6 +179,7 @@ async fn a_disk_that_is_full_refuses_an_upload_and_loses_nothing() -> Result<()>
         world.status("large").await.is_err(),
         "an agent without source was made"
     );
+    world.until_ready("parrot").await?;
     world.invoke(&Call::echo("parrot")).await?.value()?;
     drop(file);
     std::fs::remove_dir_all(&ballast)?;
