@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::build::{Build, BuildPhase};
+use crate::placement::Unschedulable;
 use crate::replica::{Replica, ReplicaPhase, Want};
 use crate::time::Timestamp;
 
@@ -148,7 +149,7 @@ pub struct Evidence<'a> {
     pub builds: &'a [Build],
     pub replicas: &'a [ReplicaEvidence],
     /// Why a replica could not be placed, in the scheduler's words.
-    pub unschedulable: Option<&'a str>,
+    pub unschedulable: Option<&'a Unschedulable>,
     pub conditions: &'a [Condition],
 }
 
@@ -302,8 +303,12 @@ fn in_progress(evidence: &Evidence<'_>) -> Verdict {
 
 /// The worst thing that stands in the way of the wanted revision, if anything does.
 fn trouble(evidence: &Evidence<'_>) -> Option<(Reason, String)> {
-    if let Some(words) = evidence.unschedulable {
-        return Some((Reason::Unschedulable, words.to_owned()));
+    if let Some(nowhere) = evidence.unschedulable {
+        let reason = match nowhere.isolation_only {
+            true => Reason::IsolationUnavailable,
+            false => Reason::Unschedulable,
+        };
+        return Some((reason, nowhere.words.clone()));
     }
     let failed = evidence
         .builds

@@ -177,3 +177,27 @@ fn since_moves_only_with_phase_or_reason() {
     let second = derive(&evidence, &first, at(9));
     assert_eq!((first.since, second.since), (at(1), at(1)));
 }
+
+#[test]
+fn an_isolation_that_no_host_can_give_is_named_as_that() {
+    let nowhere = |isolation_only| Unschedulable {
+        words: "local: cannot give isolation `gvisor`".to_owned(),
+        isolation_only,
+    };
+    let reason = |nowhere: &Unschedulable| {
+        let evidence = Evidence {
+            generation: 1,
+            desired: 1,
+            suspended: false,
+            deleting: false,
+            revision_number: Some(1),
+            builds: &[],
+            replicas: &[],
+            unschedulable: Some(nowhere),
+            conditions: &[],
+        };
+        derive(&evidence, &Status::pending(at(0)), at(1)).reason
+    };
+    assert_eq!(reason(&nowhere(true)), Some(Reason::IsolationUnavailable));
+    assert_eq!(reason(&nowhere(false)), Some(Reason::Unschedulable));
+}

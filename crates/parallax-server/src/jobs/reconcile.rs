@@ -13,7 +13,7 @@ use parallax_core::agent::Revision;
 use parallax_core::build::{Build, BuildPhase};
 use parallax_core::error::{Error, Result};
 use parallax_core::id::{AgentId, BuildId, HostId, ReplicaId, TenantId};
-use parallax_core::placement::{self, Candidate};
+use parallax_core::placement::{self, Candidate, Unschedulable};
 use parallax_core::replica::{Observation, Replica, ReplicaPhase, Want};
 use parallax_core::rollout;
 use parallax_core::status::{self, Condition, Evidence, ReplicaEvidence, Status};
@@ -71,7 +71,7 @@ struct Decision {
     build: Vec<Build>,
     delete_replicas: Vec<ReplicaId>,
     delete_agent: bool,
-    unschedulable: Option<String>,
+    unschedulable: Option<Unschedulable>,
 }
 
 /// Takes one agent one step further.
@@ -101,7 +101,7 @@ pub(crate) async fn reconcile(app: &Arc<App>, tenant: TenantId, agent: AgentId) 
         decision.build,
         &decision.delete_replicas,
     );
-    write_status(app, &snapshot, decision.unschedulable.as_deref()).await
+    write_status(app, &snapshot, decision.unschedulable.as_ref()).await
 }
 
 fn decide(app: &App, snapshot: &Snapshot) -> Decision {
@@ -163,7 +163,7 @@ fn place(
         let host = match placement::choose(&candidates, &spec.resources, spec.isolation) {
             Ok(host) => host,
             Err(nowhere) => {
-                decision.unschedulable = Some(nowhere.words);
+                decision.unschedulable = Some(nowhere);
                 return;
             }
         };
@@ -274,7 +274,11 @@ fn drain_stopped(app: &App, snapshot: &Snapshot, decision: &Decision) {
     }
 }
 
-async fn write_status(app: &App, snapshot: &Snapshot, unschedulable: Option<&str>) -> Result<()> {
+async fn write_status(
+    app: &App,
+    snapshot: &Snapshot,
+    unschedulable: Option<&Unschedulable>,
+) -> Result<()> {
     let conditions = conditions(app, snapshot);
     let agent = &snapshot.agent;
     let evidence = Evidence {
