@@ -88,7 +88,9 @@ fn filter(level: &str) -> Result<EnvFilter, InitError> {
         source,
     };
     // The filter takes any word for the name of a module, of which everything is to be logged.
-    let is_level = |part: &str| part.contains(['=', '[']) || part.parse::<LevelFilter>().is_ok();
+    // An empty word would mean `error`, which nobody asked for.
+    let is_word = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+    let is_level = |part: &str| part.contains(['=', '[']) || is_word(part);
     if !level.split(',').map(str::trim).all(is_level) {
         return Err(refused(None));
     }
