@@ -49,6 +49,9 @@ pub struct HostConfig {
     pub queued_builds: usize,
     /// How often CPU and memory are sampled.
     pub usage_interval: Duration,
+    /// Whether limits are enforced by cgroups, where some can be made. Without them, processes are
+    /// limited by rlimits, memory by looking at what is used, and CPU is not.
+    pub cgroups: bool,
 }
 
 impl HostConfig {
@@ -93,6 +96,7 @@ impl HostConfig {
             concurrent_builds: DEFAULT_CONCURRENT_BUILDS,
             queued_builds: DEFAULT_QUEUED_BUILDS,
             usage_interval: DEFAULT_USAGE_INTERVAL,
+            cgroups: true,
         }
     }
 }

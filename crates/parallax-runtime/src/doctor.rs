@@ -100,7 +100,7 @@ fn isolation_words(means: IsolationMeans, probe: &IsolationProbe) -> String {
 fn limits_words(word: &str) -> String {
     match word {
         "rlimit" => format!(
-            "no cgroup can be made: only the number of processes is limited ({DEFAULT_PIDS} unless a spec says otherwise), and not for root"
+            "no cgroup can be made: the number of processes is limited ({DEFAULT_PIDS} unless a spec says otherwise), and not for root; memory is looked at every second, and a replica that uses more than it may is killed; CPU is not limited"
         ),
         _ => format!(
             "CPU, memory and processes are limited by {word}; {DEFAULT_PIDS} processes unless a spec says otherwise"

@@ -22,7 +22,7 @@ use crate::isolation::Sandbox;
 use crate::layout::Layout;
 use crate::limits::Limiter;
 use crate::prepared::Apps;
-use crate::replica::{Context, sane};
+use crate::replica::{Context, Turns, sane};
 use crate::session::{Session, endpoint};
 use crate::task::Task;
 use crate::view::View;
@@ -66,11 +66,15 @@ impl Host {
         .await?;
         let mut protected = config.protected_paths.clone();
         protected.push(layout.root().to_path_buf());
-        let unsafe_allowed = config.unsafe_no_isolation;
+        let (unsafe_allowed, cgroups) = (config.unsafe_no_isolation, config.cgroups);
         let (sandbox, limiter) = blocking(move || {
             let probe = parallax_shim::isolation::probe();
             let sandbox = Sandbox::choose(&probe, unsafe_allowed, &protected)?;
-            Ok((sandbox, Limiter::detect()))
+            let limiter = match cgroups {
+                true => Limiter::detect(),
+                false => Limiter::without_cgroups(),
+            };
+            Ok((sandbox, limiter))
         })
         .await?;
         let (commands, inbox) = mpsc::channel(EVENT_QUEUE);
@@ -197,6 +201,7 @@ impl Boot {
             log_limits: self.config.log_limits,
             time_zone: self.config.time_zone.clone(),
             usage_interval: self.config.usage_interval,
+            turns: Turns::default(),
             events,
             apps: prepared,
         };

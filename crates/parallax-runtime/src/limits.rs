@@ -56,6 +56,18 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
+    /// A machine on which no cgroup can be made, or is to be.
+    pub(crate) const fn without_cgroups() -> Self {
+        Self { cgroups: None }
+    }
+
+    /// Whether the kernel sees to limits on memory; else the host does, look by look.
+    pub(crate) fn limits_memory(&self) -> bool {
+        self.cgroups
+            .as_ref()
+            .is_some_and(|cgroups| cgroups.controllers().contains(&Controller::Memory))
+    }
+
     /// Looks for writable cgroups. Blocks for milliseconds.
     pub(crate) fn detect() -> Self {
         let cgroups = match Cgroups::detect() {
@@ -113,8 +125,9 @@ impl Limiter {
 
     /// What stands in for limits that no cgroup enforces.
     ///
-    /// Memory has no stand-in: the address space that a process reserves says little about the
-    /// memory that it uses (a JavaScript runtime reserves tens of gigabytes).
+    /// None for memory: the address space that a process reserves says little about the memory that
+    /// it uses (a JavaScript runtime reserves tens of gigabytes). The host looks at what replicas
+    /// use instead, and kills one that uses more than it may.
     pub(crate) fn rlimits(&self, limits: &Limits) -> Rlimits {
         let by_cgroup = self
             .cgroups

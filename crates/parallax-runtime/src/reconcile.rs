@@ -27,6 +27,8 @@ pub(crate) struct Actual {
     pub(crate) prepared: bool,
     /// Whether this host must not run the replica at all.
     pub(crate) refused: bool,
+    /// Whether the process is to give way to a new one, now.
+    pub(crate) outdated: bool,
     /// Crashes in a row.
     pub(crate) crashes: u32,
     /// When the last process ended.
@@ -81,14 +83,15 @@ pub(crate) enum Say {
 /// only reports.
 pub(crate) fn reconcile(wanted: Wanted, actual: &Actual, now: Timestamp) -> Vec<Action> {
     match (wanted.run, actual.process) {
-        (true, Process::Alive) => vec![Action::Report(Say::Running)],
+        (true, Process::Alive) if !actual.outdated => vec![Action::Report(Say::Running)],
         (_, Process::Stopping) => vec![Action::Report(Say::Stopping)],
-        (false, Process::Alive) => vec![
+        (_, Process::Alive) => vec![
             Action::Report(Say::Stopping),
             Action::Stop {
                 grace: wanted.grace,
             },
         ],
+        (true, Process::None) => vec![start(wanted, actual, now)],
         (false, Process::None) => {
             let said = if actual.end_recorded {
                 Say::Stopped
@@ -97,7 +100,6 @@ pub(crate) fn reconcile(wanted: Wanted, actual: &Actual, now: Timestamp) -> Vec<
             };
             vec![Action::Release, Action::Report(said)]
         }
-        (true, Process::None) => vec![start(wanted, actual, now)],
     }
 }
 

@@ -7,7 +7,9 @@ mod files;
 mod launch;
 mod observe;
 mod record;
+mod turns;
 
 pub(crate) use actor::{Actor, Context, Event, Handle, Orders};
 pub(crate) use launch::sane;
 pub(crate) use record::{Assignment, Load, Secret, load};
+pub(crate) use turns::Turns;

@@ -25,11 +25,43 @@ pub(crate) fn sample(cgroup: Option<&Cgroup>, state: &StateRecord) -> Usage {
             memory_bytes: Some(memory),
         };
     }
-    let summed = tree(state.shim_pid);
+    let (summed, _) = tree(state.shim_pid);
     Usage {
         cpu_ns: counted.cpu_ns.or(summed.cpu_ns),
         memory_bytes: counted.memory_bytes.or(summed.memory_bytes),
     }
+}
+
+/// What the replica uses, if that is more than `limit`. Blocks for some file reads.
+///
+/// Pages that processes share count for each of them in the sum of a sample; before that is held
+/// against a replica, they are counted once.
+pub(crate) fn excess(sampled: &Usage, limit: u64, state: &StateRecord) -> Option<u64> {
+    let sum = sampled.memory_bytes.filter(|sum| *sum > limit)?;
+    let exact = proportional(state.shim_pid).unwrap_or(sum);
+    (exact > limit).then_some(exact)
+}
+
+/// Memory of everything below the shim, shared pages by their share; `None` when the kernel does
+/// not say.
+fn proportional(shim: u32) -> Option<u64> {
+    let (_, members) = tree(shim);
+    let mut bytes: u64 = 0;
+    for pid in members {
+        match fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
+            Ok(text) => bytes = bytes.saturating_add(parse_pss(&text)?),
+            // It has ended meanwhile: then it uses nothing any more.
+            Err(_) if fs::metadata(format!("/proc/{pid}")).is_err() => {}
+            Err(_) => return None,
+        }
+    }
+    Some(bytes)
+}
+
+fn parse_pss(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
 }
 
 /// The fields of `/proc/PID/stat` that matter here.
@@ -43,11 +75,11 @@ struct Stat {
     pages: u64,
 }
 
-/// Everything below the shim. Time of processes that have ended counts once their parent has
+/// The sum of everything below the shim, and what that is. Time of processes that have ended counts once their parent has
 /// waited for them; the shim waits for every orphan.
-fn tree(shim: u32) -> Usage {
+fn tree(shim: u32) -> (Usage, Vec<u32>) {
     let Ok(entries) = fs::read_dir("/proc") else {
-        return Usage::default();
+        return (Usage::default(), Vec::new());
     };
     let all: Vec<Stat> = entries
         .flatten()
@@ -67,14 +99,16 @@ fn tree(shim: u32) -> Usage {
             pages += stat.pages;
         }
     }
-    if members.len() == 1 {
-        return Usage::default();
+    let below = members.split_off(1);
+    if below.is_empty() {
+        return (Usage::default(), below);
     }
     let hertz = rustix::param::clock_ticks_per_second().max(1);
-    Usage {
+    let usage = Usage {
         cpu_ns: Some(ticks.saturating_mul(1_000_000_000 / hertz)),
         memory_bytes: Some(pages.saturating_mul(rustix::param::page_size() as u64)),
-    }
+    };
+    (usage, below)
 }
 
 fn parse(text: &str) -> Option<Stat> {
@@ -109,6 +143,13 @@ mod tests {
 
     #[test]
     fn a_shim_without_children_uses_nothing_that_is_known() {
-        assert_eq!(tree(u32::MAX), Usage::default());
+        assert_eq!(tree(u32::MAX), (Usage::default(), Vec::new()));
+    }
+
+    #[test]
+    fn shared_memory_is_read_by_its_share() {
+        let text = "55d0-7ffd ---p 00000000 00:00 0 [rollup]\nRss: 4096 kB\nPss:  1024 kB\nPss_Dirty: 8 kB\n";
+        assert_eq!(parse_pss(text), Some(1 << 20));
+        assert_eq!(parse_pss("Rss: 1 kB\n"), None);
     }
 }

@@ -19,6 +19,7 @@ pub mod hosts;
 pub mod http;
 mod jobs;
 mod listener;
+mod ports;
 mod server;
 #[cfg(test)]
 mod testing;

@@ -87,6 +87,24 @@ pub(crate) struct Bound {
 
 impl Bound {
     /// Binds, or says why not. Accepts nothing yet.
+    /// As [`Self::new`]. Where any port will do, the `last` one is tried first; when somebody has
+    /// it, or it may not be had any more, another one serves as well.
+    pub(crate) fn preferring(
+        last: Option<u16>,
+        address: SocketAddr,
+        tls: Option<&Tls>,
+        plaintext: Plaintext,
+    ) -> Result<Self, ListenError> {
+        if let Some(port) = last.filter(|_| address.port() == 0) {
+            let again = SocketAddr::new(address.ip(), port);
+            match Self::new(again, tls, plaintext) {
+                Err(ListenError::Bind { .. }) => {}
+                bound_or_refused => return bound_or_refused,
+            }
+        }
+        Self::new(address, tls, plaintext)
+    }
+
     pub(crate) fn new(
         address: SocketAddr,
         tls: Option<&Tls>,
@@ -199,6 +217,20 @@ mod tests {
     fn a_port_in_use_is_named_with_a_way_out() {
         let first = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = first.local_addr().expect("it is bound");
+    #[test]
+    fn any_port_means_the_last_one_unless_somebody_has_it() {
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let bind = |last| {
+            let bound = Bound::preferring(last, any, None, Plaintext::LoopbackOnly);
+            bound.expect("some port is free")
+        };
+        let first = bind(None);
+        let port = first.address.port();
+        assert_ne!(bind(Some(port)).address.port(), port);
+        drop(first);
+        assert_eq!(bind(Some(port)).address.port(), port);
+    }
+
         let Err(error) = Bound::new(address, None, Plaintext::LoopbackOnly) else {
             panic!("bound twice")
         };

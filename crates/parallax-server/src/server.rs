@@ -25,6 +25,7 @@ use crate::grpc::{
 };
 use crate::jobs;
 use crate::listener::{Bound, ListenError, Plaintext, Tls};
+use crate::ports::Ports;
 
 /// Room beside the largest inline value for the rest of a frame.
 const FRAME_LIMIT: usize = MAX_FRAME_BYTES + 64 * 1024;
@@ -105,20 +106,17 @@ impl Server {
             path: config.data_dir.clone(),
             source,
         })?;
-        let public = Bound::new(config.listen, config.tls.as_ref(), config.plaintext)?;
-        // Agents on this machine need no certificate: they get a listener that only they can reach.
-        let local = match config.tls.is_some() || !config.listen.ip().is_loopback() {
-            true => Some(Bound::new(
-                SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-                None,
-                Plaintext::LoopbackOnly,
-            )?),
-            false => None,
-        };
+        let (public, local) = bind(&config)?;
         let database = config.database.clone();
         let database = database
             .unwrap_or_else(|| format!("sqlite:{}", config.data_dir.join("parallax.db").display()));
         let store = Store::open(&parallax_store::Config::new(database)).await?;
+        // Not before: a second server of the folder ends here, and the first keeps its ports.
+        let ports = Ports {
+            public: Some(public.address.port()),
+            local: local.as_ref().map(|local| local.address.port()),
+        };
+        ports.remember(&config.data_dir);
         let identity = bootstrap::run(&store, &config.data_dir, &config.clock).await?;
         let blobs = BlobStore::open(config.data_dir.join("blobs")).await?;
         let local_url = local.as_ref().unwrap_or(&public).url();
@@ -226,6 +224,20 @@ impl Server {
 
 /// HTTP and gRPC on one router, behind one authentication layer.
 async fn router(app: &Arc<App>) -> axum::Router {
+/// The listener for everybody and, where that one asks for a certificate or is not on this
+/// machine's own address, another that only this machine's agents can reach.
+fn bind(config: &Config) -> Result<(Bound, Option<Bound>), ListenError> {
+    let last = Ports::recall(&config.data_dir);
+    let (tls, plaintext) = (config.tls.as_ref(), config.plaintext);
+    let public = Bound::preferring(last.public, config.listen, tls, plaintext)?;
+    if tls.is_none() && config.listen.ip().is_loopback() {
+        return Ok((public, None));
+    }
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let local = Bound::preferring(last.local, loopback, None, Plaintext::LoopbackOnly)?;
+    Ok((public, Some(local)))
+}
+
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter
         .set_serving::<v1::agent_service_server::AgentServiceServer<AgentGateway>>()

@@ -17,8 +17,7 @@ use crate::context::Context;
 /// The command line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where to listen; port 0 takes a free one, and then replicas that were left running do not
-    /// find the next server
+    /// Where to listen; port 0 takes the port of last time, or another that is free
     #[arg(long, default_value = "127.0.0.1:7400", value_name = "ADDR:PORT")]
     pub(crate) listen: SocketAddr,
     /// A PostgreSQL database, as postgres://…, instead of SQLite in the data

@@ -59,6 +59,7 @@ fn hub(dir: &TempDir, unsafe_allowed: bool) -> Hub {
         log_limits: LogLimits::default(),
         time_zone: None,
         usage_interval: Duration::from_secs(5),
+        turns: crate::replica::Turns::default(),
         events,
         apps: prepared,
     };

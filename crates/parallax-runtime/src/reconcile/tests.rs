@@ -19,6 +19,7 @@ fn fresh() -> Actual {
         process: Process::None,
         prepared: true,
         refused: false,
+        outdated: false,
         crashes: 0,
         ended_at: None,
         end_recorded: true,
@@ -45,6 +46,18 @@ fn a_wanted_replica_is_started_once_its_revision_is_prepared() {
         ..fresh()
     };
     check(wanted(true), waiting, 0, &[Action::Report(Say::Preparing)]);
+    check(wanted(true), fresh(), 0, &[Action::Start]);
+}
+
+#[test]
+fn an_outdated_process_is_stopped_and_started_anew() {
+    let outdated = Actual {
+        process: Process::Alive,
+        outdated: true,
+        ..fresh()
+    };
+    let stop = [Action::Report(Say::Stopping), Action::Stop { grace: GRACE }];
+    check(wanted(true), outdated, 0, &stop);
     check(wanted(true), fresh(), 0, &[Action::Start]);
 }
 

@@ -9,6 +9,15 @@ use parallax_shim::record::{ExitCause, ExitRecord};
 use super::record::{LastEnd, Progress};
 use crate::link::End;
 
+/// What the host has killed a process for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Excess {
+    /// Bytes of memory that it was seen to use.
+    pub(crate) used: u64,
+    /// Bytes that it may use.
+    pub(crate) limit: u64,
+}
+
 /// Adds the end of `incarnation` to a replica's record. `wanted` is whether the replica was meant
 /// to go on; `started_at` is when its process began, where that is known.
 pub(crate) fn account(
@@ -16,12 +25,16 @@ pub(crate) fn account(
     incarnation: u64,
     end: &End,
     wanted: bool,
+    excess: Option<Excess>,
     started_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Progress {
     let mut next = progress.clone();
     next.accounted = incarnation;
     let mut last = describe(end, wanted, now);
+    if let Some(excess) = excess {
+        last = overdrawn(last, excess);
+    }
     if last.on_purpose {
         next.crashes = 0;
     } else {
@@ -102,6 +115,27 @@ fn describe(end: &End, wanted: bool, now: Timestamp) -> LastEnd {
         message,
         on_purpose,
         recorded: true,
+    }
+}
+
+/// An end by the host's hand that the agent's own growth has brought about.
+fn overdrawn(last: LastEnd, excess: Excess) -> LastEnd {
+    let Excess { used, limit } = excess;
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    LastEnd {
+        reason: Some(Reason::OutOfMemory),
+        message: format!(
+            "killed by its host: it was seen to use {} MiB of memory, and may use {} MiB; {}",
+            mib(used),
+            mib(limit),
+            last.message
+        ),
+        on_purpose: false,
+        exit: last.exit.map(|exit| Exit {
+            out_of_memory: true,
+            ..exit
+        }),
+        ..last
     }
 }
 

@@ -1,6 +1,8 @@
 //! The task that sees to one replica: it follows orders, acts by [`crate::reconcile`], and reports.
 
 mod disk;
+mod outdated;
+mod sampling;
 mod stopping;
 
 use std::path::PathBuf;
@@ -15,12 +17,14 @@ use parallax_proto::v1::ObservedReplica;
 use parallax_shim::cgroup::Cgroup;
 use parallax_shim::durable;
 use parallax_shim::record::StateRecord;
-use parallax_shim::spec::LogLimits;
+use parallax_shim::spec::{LogLimits, ShimSpec};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::account::{self, Excess};
 use super::record::{Assignment, Load, Progress, Secret};
-use super::{account, files, launch, observe};
+use super::turns::Turns;
+use super::{files, launch, observe};
 use crate::clock::now;
 use crate::error::{HostError, blocking, chain};
 use crate::isolation::Sandbox;
@@ -31,7 +35,8 @@ use crate::prepared::{App, Apps};
 use crate::probe::Probe;
 use crate::reconcile::{Action, Actual, Process, Say, Wanted, reconcile};
 use crate::task::Task;
-use crate::usage::{self, Usage};
+use crate::usage::Usage;
+use outdated::Turn;
 use stopping::Stopping;
 
 /// Between attempts at what the operating system refused.
@@ -47,6 +52,8 @@ pub(crate) struct Context {
     pub(crate) log_limits: LogLimits,
     pub(crate) time_zone: Option<String>,
     pub(crate) usage_interval: Duration,
+    /// One replica of an agent at a time is replaced.
+    pub(crate) turns: Turns,
     /// Where replicas report to.
     pub(crate) events: mpsc::Sender<Event>,
     /// The revisions that can be started.
@@ -104,6 +111,8 @@ pub(crate) struct Actor {
     /// What stands in the way of following orders.
     trouble: Option<(Reason, String)>,
     cgroup: Option<Cgroup>,
+    /// Held while the process is being replaced.
+    turn: Option<Turn>,
     written: Written,
     reported: Option<ObservedReplica>,
     usage_due: Instant,
@@ -116,6 +125,10 @@ pub(super) struct Running {
     pub(super) state: StateRecord,
     pub(super) probe: Option<Probe>,
     pub(super) stopping: Option<Stopping>,
+    /// Where it was told that its server is.
+    pub(super) dials: Option<String>,
+    /// Why the host has killed it.
+    pub(super) excess: Option<Excess>,
 }
 
 /// What of the orders is on disk.
@@ -147,6 +160,7 @@ impl Actor {
             say: None,
             trouble: None,
             cgroup: None,
+            turn: None,
             written: Written::default(),
             reported: None,
             usage_due: Instant::now(),
@@ -179,6 +193,7 @@ impl Actor {
             if self.orders.forget && self.running.is_none() && self.forget().await {
                 return;
             }
+            self.end_turn();
             self.report().await;
             if !self.wait().await {
                 return;
@@ -188,8 +203,11 @@ impl Actor {
 
     fn attach(&mut self, state: StateRecord) {
         let dir = self.dir.incarnation(self.incarnation);
+        // The spec was written by this host's hand; without it there is nothing to ask or compare.
+        let spec = ShimSpec::load(&dir).ok().flatten();
+        let told = |name: &str| spec.as_ref().and_then(|spec| spec.env.get(name).cloned());
+        let port = told("PORT").and_then(|port| port.parse().ok());
         let link = Link::follow(dir, self.incarnation, self.tip.clone());
-        let port = self.probe_port();
         let probe = self.orders.assignment.spec.probe.clone();
         self.running = Some(Running {
             link,
@@ -198,17 +216,11 @@ impl Actor {
                 .zip(port)
                 .map(|(probe, port)| Probe::start(probe, port)),
             stopping: None,
+            dials: told("PARALLAX_URL"),
+            excess: None,
         });
         self.usage = Usage::default();
         self.usage_due = Instant::now();
-    }
-
-    /// The port that the running incarnation was given.
-    fn probe_port(&self) -> Option<u16> {
-        let dir = self.dir.incarnation(self.incarnation);
-        // The spec was written by this host's hand; without it there is nothing to ask.
-        let spec = parallax_shim::spec::ShimSpec::load(&dir).ok().flatten()?;
-        spec.env.get("PORT")?.parse().ok()
     }
 
     /// Does what [`reconcile`] says, until it only reports.
@@ -261,6 +273,7 @@ impl Actor {
             process,
             prepared: self.app().is_some(),
             refused: self.orders.refusal.is_some(),
+            outdated: self.turn.is_some() && self.is_outdated(),
             crashes: self.progress.crashes,
             ended_at: last.map(|last| last.at),
             end_recorded: last.is_none_or(|last| last.recorded),
@@ -322,7 +335,7 @@ impl Actor {
     }
 
     async fn ended(&mut self, end: End, started: Option<Timestamp>) {
-        self.running = None;
+        let excess = self.running.take().and_then(|running| running.excess);
         self.usage = Usage::default();
         let wanted = self.orders.assignment.run && self.orders.host_stops.is_none();
         self.progress = account::account(
@@ -330,6 +343,7 @@ impl Actor {
             self.incarnation,
             &end,
             wanted,
+            excess,
             started,
             now(),
         );
@@ -390,6 +404,8 @@ impl Actor {
     async fn wait(&mut self) -> bool {
         let wake = self.wake_at();
         let sampling = self.running.is_some().then_some(self.usage_due);
+        let queued = self.turn.is_none() && self.is_outdated();
+        let agent = self.orders.assignment.agent;
         tokio::select! {
             changed = self.incoming.changed() => return changed.is_ok(),
             changed = self.apps.changed() => return changed.is_ok(),
@@ -405,6 +421,10 @@ impl Actor {
                 }
             }
             () = sleep_until(sampling) => self.sample().await,
+            permit = self.context.turns.take(agent), if queued => {
+                tracing::info!(replica = %self.id, "its server has moved; it is started anew");
+                self.turn = Some(Turn::new(permit));
+            }
         }
         true
     }
@@ -419,18 +439,8 @@ impl Actor {
             Some(Say::Backoff { until }) => Some(Instant::now() + until.since(now())),
             _ => None,
         };
-        [retry, stuck, backoff].into_iter().flatten().min()
-    }
-
-    async fn sample(&mut self) {
-        self.usage_due = Instant::now() + self.context.usage_interval;
-        let Some(running) = &self.running else {
-            return;
-        };
-        let (cgroup, state) = (self.cgroup.clone(), running.state.clone());
-        if let Ok(usage) = blocking(move || Ok(usage::sample(cgroup.as_ref(), &state))).await {
-            self.usage = usage;
-        }
+        let settled = self.turn.as_ref().and_then(Turn::ends);
+        [retry, stuck, backoff, settled].into_iter().flatten().min()
     }
 
     pub(super) fn context(&self) -> &Context {

@@ -8,7 +8,9 @@ use parallax_shim::record::StateRecord;
 use parallax_shim::spec::ShimSpec;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::fixture::{World, all_gone, eventually, new_replica, processes_of, stopped};
+use crate::fixture::{
+    World, all_gone, environment, eventually, new_replica, processes_of, stopped,
+};
 use crate::plane::Known;
 
 fn kill(pid: u32) {
@@ -59,6 +61,73 @@ async fn a_host_that_comes_back_goes_on_with_what_runs() {
         .want_replica(stopped(world.shell(&id, "echo up; exec sleep 1000")))
         .await;
     world.plane.phase(&id, "stopped").await;
+    world.end(host).await;
+}
+
+/// Where no server is.
+const ELSEWHERE: &str = "http://127.0.0.1:9";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_dial_where_their_server_was_are_replaced_one_by_one() {
+    let (world, host) = World::prepared().await;
+    let ids = [new_replica(), new_replica(), new_replica()];
+    let at = |id: &String, url: &str| {
+        let mut desired = world.shell(id, "echo up; exec sleep 1000");
+        url.clone_into(&mut desired.server_url);
+        desired
+    };
+    for id in &ids {
+        world.plane.want_replica(at(id, ELSEWHERE)).await;
+        world.plane.phase(id, "running").await;
+    }
+    host.stop(Stop::LeaveReplicas).await.expect("the host ends");
+    for id in &ids {
+        world.plane.want_replica(at(id, &world.plane.url)).await;
+    }
+    let earlier = world.plane.known().history.len();
+    let host = world.host().await;
+    let replaced = |known: &Known| {
+        ids.iter().all(|id| {
+            let seen = known.replicas.get(id);
+            seen.is_some_and(|it| it.phase == "running" && it.incarnation == 2)
+        })
+    };
+    let known = world.plane.until("all are replaced", replaced).await;
+    let mut away = std::collections::BTreeSet::new();
+    for seen in &known.history[earlier..] {
+        match seen.phase.as_str() {
+            "running" => away.remove(&seen.replica_id),
+            _ => away.insert(seen.replica_id.clone()),
+        };
+        assert!(away.len() <= 1, "{away:?} are replaced at a time");
+    }
+    for id in &ids {
+        let seen = &known.replicas[id];
+        let dials = environment(seen.pid).remove("PARALLAX_URL");
+        assert_eq!(dials.as_ref(), Some(&world.plane.url));
+        let crash = known.history.iter().any(|it| it.phase == "backoff");
+        assert!(!crash && seen.restarts == 1, "{seen:?}");
+    }
+    world.end(host).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_contact_replaces_nothing() {
+    let (mut world, host) = World::prepared().await;
+    let id = new_replica();
+    let before = running(&world, &id).await;
+    host.stop(Stop::LeaveReplicas).await.expect("the host ends");
+    world.plane.stop().await;
+    let mut config = world.config();
+    // Another address, at which nobody answers.
+    ELSEWHERE.clone_into(&mut config.server_url);
+    let host = parallax_runtime::Host::start(config)
+        .await
+        .expect("the host starts");
+    host.stop(Stop::LeaveReplicas).await.expect("the host ends");
+    world.plane.restart().await;
+    let host = world.host().await;
+    assert_eq!(world.plane.phase(&id, "running").await.pid, before.pid);
     world.end(host).await;
 }
 

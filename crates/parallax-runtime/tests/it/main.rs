@@ -6,6 +6,7 @@ mod config;
 mod fixture;
 mod hostile;
 mod logs;
+mod memory;
 mod plane;
 mod replicas;
 mod sessions;

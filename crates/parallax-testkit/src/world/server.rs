@@ -140,12 +140,6 @@ impl World {
     pub async fn signal_server(&self, kind: Signal) -> Result<ExitStatus> {
         let server = held(&self.server).take();
         let server = server.context("the server does not run")?;
-        // Agents look for it where it was.
-        held(&self.serve).listen = server
-            .url
-            .trim_start_matches("https://")
-            .trim_start_matches("http://")
-            .to_owned();
         signal(server.pid, kind).context("signalling the server")?;
         let ended = server.ended(PATIENCE).await;
         ended.with_context(|| self.log_tail())

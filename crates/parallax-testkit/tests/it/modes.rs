@@ -62,3 +62,46 @@ async fn down_ends_what_a_killed_server_has_left() -> Result<()> {
     ensure!(!processes_of(world.dir()).is_empty());
     world.end().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_on_any_port_comes_back_where_its_agents_look_for_it() -> Result<()> {
+    let world = World::start().await?;
+    let before = world
+        .deploy_ready(&Fixture::named("parrot").replicas(2))
+        .await?;
+    let url = world.url()?;
+    world.kill9_and_restart_server().await?;
+    ensure!(world.url()? == url, "{} instead of {url}", world.url()?);
+    let after = world.until_ready("parrot").await?;
+    ensure!(pids(&before) == pids(&after), "{before:#?}\n{after:#?}");
+    world.invoke(&Call::echo("parrot")).await?.value()?;
+    world.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_whose_server_has_lost_its_port_find_it_all_the_same() -> Result<()> {
+    let world = World::start().await?;
+    let before = world
+        .deploy_ready(&Fixture::named("parrot").replicas(3))
+        .await?;
+    let url = world.url()?;
+    let address = url.trim_start_matches("http://");
+    world.kill9_server().await?;
+    let thief = std::net::TcpListener::bind(address)?;
+    world.start_server().await?;
+    ensure!(world.url()? != url, "the port was taken");
+    let status = world
+        .until("every replica is replaced", async || {
+            let status = world.status("parrot").await?;
+            let fresh = pids(&status).is_disjoint(&pids(&before));
+            let ready = status.status.replicas.ready == 3;
+            Ok((fresh && ready).then_some(status))
+        })
+        .await?;
+    let details = status.replica_details.iter();
+    let restarts: Vec<u32> = details.map(|replica| replica.restarts).collect();
+    ensure!(restarts == [1, 1, 1], "{status:#?}");
+    world.invoke(&Call::echo("parrot")).await?.value()?;
+    drop(thief);
+    world.end().await
+}

@@ -26,6 +26,7 @@ fn crash(progress: &Progress, code: i32, started: i64, ended: u64) -> Progress {
         progress.accounted + 1,
         &end,
         true,
+        None,
         Some(at(started)),
         at(9_999),
     )
@@ -70,14 +71,15 @@ fn an_asked_for_end_is_no_crash() {
     let one = crash(&Progress::default(), 1, 0, 1);
     for cause in [ExitCause::Stopped, ExitCause::KilledAfterGrace] {
         let end = record(cause, Some(0), 5);
-        let next = account(&one, 2, &end, true, Some(at(2)), at(9));
+        let next = account(&one, 2, &end, true, None, Some(at(2)), at(9));
         assert_eq!((next.crashes, reason(&next)), (0, None), "{cause:?}");
     }
 }
 
 #[test]
 fn an_end_that_nobody_recorded_is_a_crash_without_an_exit() {
-    let next = account(&Progress::default(), 1, &End::Unrecorded, true, None, at(9));
+    let end = End::Unrecorded;
+    let next = account(&Progress::default(), 1, &end, true, None, None, at(9));
     let last = next.last.clone().expect("it ended");
     assert_eq!((next.crashes, reason(&next)), (1, Some(Reason::ShimLost)));
     assert_eq!((last.exit, last.recorded), (None, false));
@@ -89,8 +91,36 @@ fn a_command_that_cannot_be_started_says_what_the_shim_said() {
     if let End::Recorded(record) = &mut end {
         record.start_error = Some("no such program".to_owned());
     }
-    let next = account(&Progress::default(), 1, &end, true, None, at(9));
+    let next = account(&Progress::default(), 1, &end, true, None, None, at(9));
     let last = next.last.clone().expect("it ended");
     assert_eq!(reason(&next), Some(Reason::StartFailed));
     assert_eq!(last.message, "no such program");
+}
+
+#[test]
+fn an_end_for_too_much_memory_is_a_crash_with_figures() {
+    // As the shim records it: it was asked to kill.
+    let end = record(ExitCause::Stopped, None, 5);
+    let excess = Excess {
+        used: 300 << 20,
+        limit: 256 << 20,
+    };
+    let next = account(
+        &Progress::default(),
+        1,
+        &end,
+        true,
+        Some(excess),
+        None,
+        at(9),
+    );
+    assert_eq!(
+        (next.crashes, reason(&next)),
+        (1, Some(Reason::OutOfMemory))
+    );
+    let last = next.last.expect("it ended");
+    assert!(!last.on_purpose);
+    assert!(last.exit.is_some_and(|exit| exit.out_of_memory));
+    let words = "it was seen to use 300 MiB of memory, and may use 256 MiB";
+    assert!(last.message.contains(words), "{}", last.message);
 }
