@@ -16,7 +16,7 @@ pub struct AgentView {
     pub id: AgentId,
     #[schema(example = "sentiment-scorer")]
     pub name: String,
-    /// As the spec says; absent where it is left to detection.
+    /// As the spec says, or as a build has detected it; absent before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
     /// `api` or `kubernetes`: the one door through which it may be changed.
@@ -39,10 +39,10 @@ pub struct AgentView {
 pub struct RevisionRef {
     #[schema(value_type = String)]
     pub id: RevisionId,
-    /// Counts from 1 per agent; absent in lists of agents.
+    /// Counts from 1 per agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<u64>,
-    /// `sha256:…` of the source archive; absent in lists of agents.
+    /// `sha256:…` of the source archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_digest: Option<String>,
 }

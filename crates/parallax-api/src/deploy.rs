@@ -43,7 +43,8 @@ pub struct DeployResponse {
     pub revision: Option<RevisionRef>,
     /// Where its status is.
     pub status_url: String,
-    /// `false` when the same spec and source run already.
+    /// `false` when the same spec and source run already. A change of `replicas` alone keeps the
+    /// revision.
     pub changed: bool,
 }
 
@@ -52,7 +53,7 @@ pub struct DeployResponse {
 pub struct DryRun {
     pub agent: String,
     pub action: DeployAction,
-    /// The spec with every default filled in.
+    /// The spec with its defaults filled in.
     #[schema(value_type = Object)]
     pub spec: AgentSpec,
     /// Absent when no source was sent.
@@ -61,6 +62,9 @@ pub struct DryRun {
     /// The number that a new revision would get; absent when none would be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
+    /// How many replicas would be wanted: what the spec states, or as many as there are.
+    #[serde(default)]
+    pub replicas: u32,
     pub build: BuildForecast,
 }
 

@@ -12,6 +12,7 @@
 pub mod agent;
 pub mod backoff;
 pub mod build;
+pub mod deploy;
 pub mod error;
 pub mod event;
 pub mod host;

@@ -18,8 +18,8 @@ mod words;
 pub use reader::{FILE_NAME, ManifestError, Problem, parse};
 pub use spec::{
     AgentSpec, BuildSettings, BuildSpec, DEFAULT_PROBE_INTERVAL_MS, DEFAULT_PROBE_TIMEOUT_MS,
-    DEFAULT_STOP_GRACE_MS, HttpProbe, InstallMode, IsolationTier, Language, Resources, RunSpec,
-    UnknownWord,
+    DEFAULT_REPLICAS, DEFAULT_STOP_GRACE_MS, HttpProbe, InstallMode, IsolationTier, Language,
+    Resources, RunSpec, UnknownWord,
 };
 pub use suggest::nearest;
 pub use validate::SpecProblem;

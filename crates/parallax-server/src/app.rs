@@ -11,9 +11,12 @@ pub mod hosts;
 pub mod invoke;
 pub mod keys;
 pub mod logs;
+mod receipt;
 pub mod registry;
 pub mod sessions;
 pub mod tasks;
+
+pub use receipt::Receipt;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -95,6 +98,9 @@ pub struct App {
     /// Wakes the dispatcher of durable tasks.
     pub queue: Arc<Notify>,
     pub handshakes: Arc<Semaphore>,
+    /// Held to write while a name is given to a hosted agent, to read while an external one takes
+    /// its own: so that no name ever has two owners.
+    pub naming: Arc<tokio::sync::RwLock<()>>,
     /// Held to write while blobs are collected, to read while one is brought into use.
     pub collecting: tokio::sync::RwLock<()>,
     /// When this server started: what agents do not say within a lease from then on is not known.
@@ -134,6 +140,7 @@ impl App {
             durable,
             queue: Arc::new(Notify::new()),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_AT_ONCE)),
+            naming: Arc::default(),
             collecting: tokio::sync::RwLock::default(),
             started: Instant::now(),
             tasks: TaskTracker::new(),

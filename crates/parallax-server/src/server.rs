@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
-use crate::app::{App, Limits, Parts};
+use crate::app::{App, Limits, Parts, Receipt};
 use crate::auth::bootstrap::{self, BootstrapError, Identity};
 use crate::auth::token::Secret;
 use crate::clock::Clock;
@@ -176,7 +176,9 @@ impl Server {
     /// # Errors
     /// Whatever the store says.
     pub async fn local_join_token(&self) -> Result<Secret, Error> {
-        self.app.mint_join_token(&self.operator()).await
+        self.app
+            .mint_join_token(&self.operator(), Receipt::none())
+            .await
     }
 
     /// The server's own hand: what it does for whoever started it.

@@ -15,11 +15,11 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::app::deploy::StoredSource;
+use crate::app::deploy::{Deployment, StoredSource};
 use crate::app::hosts::DesiredState;
 use crate::app::invoke::InvokeRequest;
 use crate::app::tasks::{Submission, TaskRecord};
-use crate::app::{App, Limits, Parts};
+use crate::app::{App, Limits, Parts, Receipt};
 use crate::auth::bootstrap;
 use crate::auth::token::Secret;
 use crate::clock::Clock;
@@ -175,13 +175,24 @@ impl World {
     /// Deploys `source` as agent `scorer`.
     pub(crate) async fn deploy(&self, source: &[u8], replicas: u32) -> Agent {
         let mut spec = AgentSpec::named(name("scorer"));
-        spec.replicas = replicas;
-        let source = self.upload(source).await;
-        let deployed = self
-            .app
-            .deploy(&self.admin, spec, Some(source), false)
-            .await;
-        deployed.expect("it is deployed").agent
+        spec.replicas = Some(replicas);
+        let source = Some(self.upload(source).await);
+        self.deploy_as(spec, source, false).await
+    }
+
+    pub(crate) async fn deploy_as(
+        &self,
+        spec: AgentSpec,
+        source: Option<StoredSource>,
+        suspended: bool,
+    ) -> Agent {
+        let wanted = Deployment {
+            spec,
+            source,
+            suspended,
+        };
+        let deployed = self.app.deploy(&self.admin, wanted, Receipt::none()).await;
+        deployed.expect("it is deployed").summary.agent
     }
 
     /// Reconciles until nothing more is to be done at once.
@@ -221,7 +232,7 @@ impl World {
         let facts = facts();
         let token = self
             .app
-            .mint_join_token(&self.admin)
+            .mint_join_token(&self.admin, Receipt::none())
             .await
             .expect("a token");
         let joiner = self.app.auth.authenticate(token.reveal()).await;

@@ -3,6 +3,7 @@
 
 use parallax_core::build::Build;
 use parallax_core::id::{AgentId, BuildId, HostId};
+use parallax_core::name::Name;
 use sha2::{Digest, Sha256};
 
 use crate::error::StoreError;
@@ -89,6 +90,25 @@ pub async fn list_for_key(tx: &mut Tx, key: &str) -> Result<Vec<Build>, StoreErr
         " FROM builds WHERE tenant_id = $1 AND key_digest = $2 ORDER BY build_id"
     );
     tx.list(sql, values![tenant, key_digest(key)], read).await
+}
+
+/// The plans, each with its build's key, of the wanted revisions of the agents whose names lie
+/// between these two, both included.
+pub async fn plans_between(
+    tx: &mut Tx,
+    (first, last): (&Name, &Name),
+) -> Result<Vec<(String, String)>, StoreError> {
+    let tenant = tx.tenant()?;
+    let sql = "SELECT build_key, plan_json FROM builds
+         WHERE tenant_id = $1 AND plan_json IS NOT NULL AND build_key IN (
+             SELECT build_key FROM revisions WHERE tenant_id = $1 AND revision_id IN (
+                 SELECT revision_id FROM agents WHERE tenant_id = $1 AND name >= $2 AND name <= $3
+             )
+         )";
+    tx.list(sql, values![tenant, first, last], |row| {
+        Ok((row.text("build_key")?, row.text("plan_json")?))
+    })
+    .await
 }
 
 /// The builds that were made for an agent, newest first, at most `limit`.

@@ -2,6 +2,7 @@
 
 use parallax_core::agent::Revision;
 use parallax_core::id::{AgentId, RevisionId};
+use parallax_core::name::Name;
 
 use crate::error::StoreError;
 use crate::page::{Listed, Page};
@@ -54,6 +55,22 @@ pub async fn get(tx: &mut Tx, id: RevisionId) -> Result<Option<Revision>, StoreE
         " FROM revisions WHERE tenant_id = $1 AND revision_id = $2"
     );
     tx.find(sql, values![tenant, id], read).await
+}
+
+/// The wanted revisions of the agents whose names lie between these two, both included.
+pub async fn wanted_between(
+    tx: &mut Tx,
+    (first, last): (&Name, &Name),
+) -> Result<Vec<Revision>, StoreError> {
+    let tenant = tx.tenant()?;
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM revisions WHERE tenant_id = $1 AND revision_id IN (
+             SELECT revision_id FROM agents WHERE tenant_id = $1 AND name >= $2 AND name <= $3
+         )"
+    );
+    tx.list(sql, values![tenant, first, last], read).await
 }
 
 /// The agent's revision with this number.

@@ -105,9 +105,10 @@ pub struct AgentSpec {
     /// to the manifest, where it may begin with `..`; an upload carries it as `.` or not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_dir: Option<String>,
-    /// How many replicas to run.
-    #[serde(default = "one_replica")]
-    pub replicas: u32,
+    /// How many replicas to run. What is left out is not decided here: an agent that is there
+    /// keeps its number, a new one gets [`DEFAULT_REPLICAS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
     /// Limits of each replica.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resources: Resources,
@@ -221,6 +222,8 @@ pub struct BuildSpec {
     pub env: BTreeMap<String, String>,
 }
 
+/// One replica answers; more are a decision about load or availability.
+pub const DEFAULT_REPLICAS: u32 = 1;
 /// Fifteen seconds: long enough to finish most tasks in hand, short enough for a rollout.
 pub const DEFAULT_STOP_GRACE_MS: u64 = 15_000;
 /// As often as an operator notices; the probe is beside the registration, which is immediate.
@@ -238,7 +241,7 @@ impl AgentSpec {
             start: None,
             root_dir: here(),
             context_dir: None,
-            replicas: one_replica(),
+            replicas: None,
             resources: Resources::default(),
             env: BTreeMap::new(),
             labels: BTreeMap::new(),
@@ -284,10 +287,6 @@ fn here() -> String {
 
 fn is_here(path: &str) -> bool {
     path == "."
-}
-
-const fn one_replica() -> u32 {
-    1
 }
 
 const fn default_stop_grace_ms() -> u64 {

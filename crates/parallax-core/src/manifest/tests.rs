@@ -63,7 +63,7 @@ fn a_name_is_enough() {
     let json = serde_json::to_string(&spec).expect("a spec serialises");
     assert_eq!(
         json,
-        r#"{"name":"a","replicas":1,"isolation":"process","install":"frozen","stop_grace_ms":15000}"#
+        r#"{"name":"a","isolation":"process","install":"frozen","stop_grace_ms":15000}"#
     );
 }
 

@@ -43,7 +43,10 @@ impl AgentSpec {
         if let Some(context_dir) = &self.context_dir {
             problems.folder("context_dir", context_dir, true);
         }
-        if self.replicas > MAX_REPLICAS {
+        if self
+            .replicas
+            .is_some_and(|replicas| replicas > MAX_REPLICAS)
+        {
             problems.add("replicas", format!("at most {MAX_REPLICAS}"));
         }
         problems.resources(&self.resources);

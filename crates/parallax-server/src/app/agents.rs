@@ -1,5 +1,6 @@
 //! Hosted agents: reading, scaling, redeploying, deleting.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use parallax_core::agent::{Agent, Deletion, MAX_REPLICAS, ManagedBy, Revision};
@@ -7,13 +8,15 @@ use parallax_core::build::Build;
 use parallax_core::error::{Code, Error, Result};
 use parallax_core::id::{AgentId, RevisionId};
 use parallax_core::key::{Principal, Scope};
+use parallax_core::manifest::Language;
 use parallax_core::name::Name;
 use parallax_core::replica::Replica;
 use parallax_core::status::Phase;
+use parallax_core::time::Timestamp;
 use parallax_store::{Listed, Page, Tx, agents, builds, events, replicas, revisions};
 
-use super::App;
 use super::events::agent_event;
+use super::{App, Receipt};
 use crate::auth::require;
 use crate::clock::random;
 use crate::hosts::Usage;
@@ -21,11 +24,19 @@ use crate::hosts::Usage;
 /// Builds of an agent that its status looks back on.
 const BUILDS_SHOWN: u32 = 10;
 
+/// An agent with the revision that is wanted of it.
+#[derive(Debug)]
+pub struct AgentSummary {
+    pub agent: Agent,
+    pub revision: Option<Revision>,
+    /// What the spec says; where it leaves that to detection, what a build has found.
+    pub language: Option<Language>,
+}
+
 /// An agent with what its status is made of.
 #[derive(Debug)]
 pub struct AgentDetail {
-    pub agent: Agent,
-    pub revision: Option<Revision>,
+    pub summary: AgentSummary,
     pub replicas: Vec<ReplicaDetail>,
     pub builds: Vec<Build>,
 }
@@ -60,10 +71,12 @@ impl App {
         principal: &Principal,
         phase: Option<Phase>,
         page: &Page,
-    ) -> Result<Listed<Agent>> {
+    ) -> Result<Listed<AgentSummary>> {
         require(principal, Scope::Read)?;
         let mut tx = self.store.read(principal.tenant).await?;
-        Ok(agents::list(&mut tx, phase, page).await?)
+        let Listed { items, more } = agents::list(&mut tx, phase, page).await?;
+        let items = summaries(&mut tx, items).await?;
+        Ok(Listed { items, more })
     }
 
     /// One agent, by id or name.
@@ -74,10 +87,8 @@ impl App {
         require(principal, Scope::Read)?;
         let mut tx = self.store.read(principal.tenant).await?;
         let agent = find(&mut tx, agent).await?;
-        let revision = match agent.revision {
-            Some(id) => revisions::get(&mut tx, id).await?,
-            None => None,
-        };
+        let summary = summary(&mut tx, agent).await?;
+        let agent = &summary.agent;
         let rows = replicas::list_for_agent(&mut tx, agent.id).await?;
         let builds = builds::list_for_agent(&mut tx, agent.id, BUILDS_SHOWN).await?;
         drop(tx);
@@ -86,8 +97,7 @@ impl App {
             .map(|replica| self.replica_detail(&agent.name, replica))
             .collect();
         Ok(AgentDetail {
-            agent,
-            revision,
+            summary,
             replicas,
             builds,
         })
@@ -136,14 +146,19 @@ impl App {
         principal: &Principal,
         agent: &str,
         wanted: u32,
-    ) -> Result<Agent> {
+        receipt: Receipt<AgentSummary>,
+    ) -> Result<AgentSummary> {
         require(principal, Scope::Deploy)?;
         if wanted > MAX_REPLICAS {
             return Err(Error::invalid(format!(
                 "`replicas` may be at most {MAX_REPLICAS}"
             )));
         }
-        self.change_agent(principal, agent, move |agent, _| {
+        self.edit_agent(principal, agent, receipt, move |agent| {
+            if agent.delete.is_some() {
+                let message = format!("agent `{}` is being deleted", agent.name);
+                return Err(Error::new(Code::Conflict, message));
+            }
             let message = format!("scaled from {} to {wanted}", agent.replicas);
             agent.replicas = wanted;
             Ok(Change {
@@ -158,51 +173,31 @@ impl App {
     ///
     /// # Errors
     /// `conflict` when nothing was deployed yet.
-    pub async fn redeploy_agent(&self, principal: &Principal, agent: &str) -> Result<Agent> {
+    pub async fn redeploy_agent(
+        &self,
+        principal: &Principal,
+        agent: &str,
+        receipt: Receipt<AgentSummary>,
+    ) -> Result<AgentSummary> {
         require(principal, Scope::Deploy)?;
-        let (now, caller) = (self.clock.now(), principal.name.clone());
-        let id = RevisionId::new(now, random());
-        let given = (agent.to_owned(), caller);
-        let changed = self
-            .store
-            .write(principal.tenant, given, move |tx, (agent, caller)| {
-                Box::pin(async move {
-                    let mut agent = find_own(tx, agent).await?;
-                    let current = match agent.revision {
-                        Some(current) => revisions::get(tx, current).await?,
-                        None => None,
-                    };
-                    let Some(current) = current else {
-                        return Err(Error::new(
-                            Code::Conflict,
-                            "nothing was deployed yet; there is no source to redeploy",
-                        ));
-                    };
-                    forget_failed_builds(tx, &current.build_key).await?;
-                    let fresh = Revision {
-                        id,
-                        created_at: now,
-                        created_by: caller.clone(),
-                        ..current
-                    };
-                    let number = revisions::insert(tx, &fresh).await?;
-                    agent.revision = Some(id);
-                    store_change(
-                        tx,
-                        &mut agent,
-                        now,
-                        &Change {
-                            kind: "redeployed",
-                            message: format!("revision {number} of the same source"),
-                        },
-                    )
-                    .await?;
-                    Ok(agent)
-                })
-            });
-        let agent = changed.await?;
-        self.dirty.mark(agent.tenant, agent.id);
-        Ok(agent)
+        let now = self.clock.now();
+        let given = Redeployment {
+            agent: agent.to_owned(),
+            revision: RevisionId::new(now, random()),
+            caller: principal.name.clone(),
+            now,
+            receipt,
+        };
+        let changed = self.store.write(principal.tenant, given, |tx, given| {
+            Box::pin(async move {
+                let changed = redeploy(tx, given).await?;
+                given.receipt.keep(tx, &changed).await?;
+                Ok::<_, Error>(changed)
+            })
+        });
+        let changed = changed.await?;
+        self.dirty.mark(changed.agent.tenant, changed.agent.id);
+        Ok(changed)
     }
 
     /// Begins a deletion: nothing new is sent to the agent, running tasks have `drain` to end,
@@ -215,13 +210,14 @@ impl App {
         principal: &Principal,
         agent: &str,
         drain: Duration,
-    ) -> Result<Agent> {
+        receipt: Receipt<AgentSummary>,
+    ) -> Result<AgentSummary> {
         require(principal, Scope::Deploy)?;
         let deletion = Deletion {
             asked_at: self.clock.now(),
             drain_until: self.clock.now().plus(drain),
         };
-        let deleting = self.edit_agent(principal, agent, move |agent, _| {
+        let deleting = self.edit_agent(principal, agent, receipt, move |agent| {
             if agent.delete.is_none() {
                 agent.delete = Some(deletion);
             }
@@ -233,51 +229,112 @@ impl App {
         deleting.await
     }
 
-    async fn change_agent(
-        &self,
-        principal: &Principal,
-        agent: &str,
-        change: impl Fn(&mut Agent, Option<&Revision>) -> Result<Change> + Send + Sync + 'static,
-    ) -> Result<Agent> {
-        self.edit_agent(principal, agent, move |agent, revision| {
-            if agent.delete.is_some() {
-                return Err(Error::new(
-                    Code::Conflict,
-                    format!("agent `{}` is being deleted", agent.name),
-                ));
-            }
-            change(agent, revision)
-        })
-        .await
-    }
-
     async fn edit_agent(
         &self,
         principal: &Principal,
         agent: &str,
-        change: impl Fn(&mut Agent, Option<&Revision>) -> Result<Change> + Send + Sync + 'static,
-    ) -> Result<Agent> {
+        receipt: Receipt<AgentSummary>,
+        change: impl Fn(&mut Agent) -> Result<Change> + Send + Sync + 'static,
+    ) -> Result<AgentSummary> {
         let now = self.clock.now();
         let change = std::sync::Arc::new(change);
+        let given = (agent.to_owned(), receipt);
         let changed = self
             .store
-            .write(principal.tenant, agent.to_owned(), move |tx, agent| {
+            .write(principal.tenant, given, move |tx, (agent, receipt)| {
                 let change = std::sync::Arc::clone(&change);
                 Box::pin(async move {
                     let mut agent = find_own(tx, agent).await?;
-                    let revision = match agent.revision {
-                        Some(id) => revisions::get(tx, id).await?,
-                        None => None,
-                    };
-                    let said = change(&mut agent, revision.as_ref())?;
+                    let said = change(&mut agent)?;
                     store_change(tx, &mut agent, now, &said).await?;
-                    Ok::<_, Error>(agent)
+                    let changed = summary(tx, agent).await?;
+                    receipt.keep(tx, &changed).await?;
+                    Ok::<_, Error>(changed)
                 })
             });
-        let agent = changed.await?;
-        self.dirty.mark(agent.tenant, agent.id);
-        Ok(agent)
+        let changed = changed.await?;
+        self.dirty.mark(changed.agent.tenant, changed.agent.id);
+        Ok(changed)
     }
+}
+
+struct Redeployment {
+    agent: String,
+    revision: RevisionId,
+    caller: String,
+    now: Timestamp,
+    receipt: Receipt<AgentSummary>,
+}
+
+async fn redeploy(tx: &mut Tx, given: &Redeployment) -> Result<AgentSummary> {
+    let mut agent = find_own(tx, &given.agent).await?;
+    let current = match agent.revision {
+        Some(current) => revisions::get(tx, current).await?,
+        None => None,
+    };
+    let Some(current) = current else {
+        let message = "nothing was deployed yet; there is no source to redeploy";
+        return Err(Error::new(Code::Conflict, message));
+    };
+    forget_failed_builds(tx, &current.build_key).await?;
+    let fresh = Revision {
+        id: given.revision,
+        created_at: given.now,
+        created_by: given.caller.clone(),
+        ..current
+    };
+    let number = revisions::insert(tx, &fresh).await?;
+    agent.revision = Some(given.revision);
+    let said = Change {
+        kind: "redeployed",
+        message: format!("revision {number} of the same source"),
+    };
+    store_change(tx, &mut agent, given.now, &said).await?;
+    summary(tx, agent).await
+}
+
+/// An agent as it is shown.
+pub(crate) async fn summary(tx: &mut Tx, agent: Agent) -> Result<AgentSummary> {
+    let mut one = summaries(tx, vec![agent]).await?;
+    Ok(one.pop().expect("there are as many as there are agents"))
+}
+
+/// These agents, which are in the order of their names, as they are shown.
+async fn summaries(tx: &mut Tx, listed: Vec<Agent>) -> Result<Vec<AgentSummary>> {
+    let (Some(first), Some(last)) = (listed.first(), listed.last()) else {
+        return Ok(Vec::new());
+    };
+    let names = (&first.name, &last.name);
+    let wanted = revisions::wanted_between(tx, names).await?;
+    let mut wanted: HashMap<RevisionId, Revision> = wanted.into_iter().map(|r| (r.id, r)).collect();
+    let plans = builds::plans_between(tx, names).await?;
+    let found: HashMap<String, Language> = plans
+        .into_iter()
+        .filter_map(|(key, plan)| Some((key, planned_language(&plan)?)))
+        .collect();
+    let summary = |agent: Agent| {
+        let revision = agent.revision.and_then(|id| wanted.remove(&id));
+        let language = revision.as_ref().and_then(|revision| {
+            let detected = || found.get(&revision.build_key).copied();
+            revision.spec.language.or_else(detected)
+        });
+        AgentSummary {
+            agent,
+            revision,
+            language,
+        }
+    };
+    Ok(listed.into_iter().map(summary).collect())
+}
+
+/// The language in a plan as its host reported it; `None` for one that this version cannot read.
+fn planned_language(plan_json: &str) -> Option<Language> {
+    #[derive(serde::Deserialize)]
+    struct Planned {
+        language: Language,
+    }
+    let planned: Planned = serde_json::from_str(plan_json).ok()?;
+    Some(planned.language)
 }
 
 /// The agent of this id or name.
@@ -307,12 +364,7 @@ async fn find_own(tx: &mut Tx, agent: &str) -> Result<Agent> {
     Ok(agent)
 }
 
-async fn store_change(
-    tx: &mut Tx,
-    agent: &mut Agent,
-    now: parallax_core::time::Timestamp,
-    said: &Change,
-) -> Result<()> {
+async fn store_change(tx: &mut Tx, agent: &mut Agent, now: Timestamp, said: &Change) -> Result<()> {
     let expected = agent.generation;
     agent.generation += 1;
     agent.updated_at = now;
@@ -341,3 +393,6 @@ pub(crate) async fn forget_failed_builds(tx: &mut Tx, key: &str) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,19 +1,19 @@
 //! Deploying: a spec and a source become a revision.
 
-use std::sync::Arc;
-
 use parallax_core::agent::{Agent, MAX_REPLICAS, ManagedBy, Revision};
 use parallax_core::build::build_key;
+use parallax_core::deploy::{Change, Wanted};
 use parallax_core::error::{Code, Error, Result};
-use parallax_core::id::{AgentId, RevisionId};
+use parallax_core::id::{AgentId, RevisionId, TenantId};
 use parallax_core::key::{Principal, Scope};
 use parallax_core::manifest::AgentSpec;
-use parallax_core::status::{Phase, Status};
+use parallax_core::status::Status;
+use parallax_core::time::Timestamp;
 use parallax_store::{Tx, agents, events, revisions, sources};
 
-use super::App;
-use super::agents::forget_failed_builds;
+use super::agents::{AgentSummary, forget_failed_builds, summary};
 use super::events::agent_event;
+use super::{App, Receipt};
 use crate::auth::require;
 use crate::clock::random;
 
@@ -28,10 +28,19 @@ pub struct StoredSource {
 /// A deployment that was taken on.
 #[derive(Debug)]
 pub struct Deployed {
-    pub agent: Agent,
-    pub revision: Option<Revision>,
+    /// The agent with the revision that is now wanted of it.
+    pub summary: AgentSummary,
     /// Whether anything changed: the same spec and source again change nothing.
     pub changed: bool,
+}
+
+/// A deployment to carry out.
+#[derive(Debug)]
+pub struct Deployment {
+    pub spec: AgentSpec,
+    pub source: Option<StoredSource>,
+    /// Registers the agent, or keeps it, and runs nothing.
+    pub suspended: bool,
 }
 
 impl App {
@@ -46,7 +55,10 @@ impl App {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
             return Err(Error::new(Code::InvalidSpec, lines.join("\n")));
         }
-        if spec.replicas > MAX_REPLICAS {
+        if spec
+            .replicas
+            .is_some_and(|replicas| replicas > MAX_REPLICAS)
+        {
             return Err(Error::new(
                 Code::InvalidSpec,
                 format!("`replicas` may be at most {MAX_REPLICAS}"),
@@ -81,48 +93,41 @@ impl App {
     pub async fn deploy(
         &self,
         principal: &Principal,
-        spec: AgentSpec,
-        source: Option<StoredSource>,
-        suspended: bool,
+        wanted: Deployment,
+        receipt: Receipt<Deployed>,
     ) -> Result<Deployed> {
-        self.check_deploy(principal, &spec).await?;
-        if source.is_none() && !suspended {
+        // No external agent may take the name between this look and the commit: see `admit`.
+        let _naming = self.naming.write().await;
+        self.check_deploy(principal, &wanted.spec).await?;
+        if wanted.source.is_none() && !wanted.suspended {
             let message = "a deployment needs a `source` part (tar.gz), unless `suspended` is true";
             return Err(Error::invalid(message));
         }
         // Its blob must not be collected between this look and its first use.
         let _use = self.collecting.read().await;
-        if let Some(source) = &source {
+        if let Some(source) = &wanted.source {
             self.check_source_is_here(principal, source).await?;
         }
         let now = self.clock.now();
-        let fresh = Agent {
-            tenant: principal.tenant,
-            id: AgentId::new(now, random()),
-            name: spec.name.clone(),
-            managed_by: ManagedBy::Api,
-            generation: 1,
-            replicas: spec.replicas,
-            revision: None,
-            suspended,
-            delete: None,
-            status: Status::pending(now),
-            created_at: now,
-            updated_at: now,
-        };
         let given = Given {
+            tenant: principal.tenant,
+            agent: AgentId::new(now, random()),
             revision: RevisionId::new(now, random()),
             caller: principal.name.clone(),
-            fresh,
-            spec: Arc::new(spec),
-            source,
-            suspended,
+            now,
+            wanted,
+            receipt,
         };
         let deployed = self.store.write(principal.tenant, given, |tx, given| {
-            Box::pin(store_deployment(tx, given))
+            Box::pin(async move {
+                let deployed = given.carry_out(tx).await?;
+                given.receipt.keep(tx, &deployed).await?;
+                Ok::<_, Error>(deployed)
+            })
         });
         let deployed = deployed.await?;
-        self.dirty.mark(deployed.agent.tenant, deployed.agent.id);
+        let agent = &deployed.summary.agent;
+        self.dirty.mark(agent.tenant, agent.id);
         Ok(deployed)
     }
 }
@@ -145,144 +150,161 @@ impl App {
 }
 
 struct Given {
+    tenant: TenantId,
+    /// For the agent, should it be a new one.
+    agent: AgentId,
+    /// For its revision, should there be a new one.
     revision: RevisionId,
     caller: String,
-    fresh: Agent,
-    spec: Arc<AgentSpec>,
-    source: Option<StoredSource>,
-    suspended: bool,
+    now: Timestamp,
+    wanted: Deployment,
+    receipt: Receipt<Deployed>,
 }
 
-async fn store_deployment(tx: &mut Tx, given: &Given) -> Result<Deployed> {
-    let mut agent = match agents::by_name(tx, &given.spec.name).await? {
-        Some(agent) => {
-            deployable(&agent)?;
-            agent
-        }
-        None => {
-            agents::insert(tx, &given.fresh).await?;
-            given.fresh.clone()
-        }
-    };
-    let revision = match &given.source {
-        Some(source) => {
-            note_source(tx, &agent, given, source).await?;
-            let current = is_current(tx, &agent, &given.spec, source, given.suspended).await?;
-            if current.is_some() {
-                return Ok(Deployed {
-                    agent,
-                    revision: current,
-                    changed: false,
-                });
+impl Given {
+    async fn carry_out(&self, tx: &mut Tx) -> Result<Deployed> {
+        let Deployment {
+            spec,
+            source,
+            suspended,
+        } = &self.wanted;
+        let found = agents::by_name(tx, &spec.name).await?;
+        let mut current = None;
+        if let Some(agent) = &found {
+            deployable(agent)?;
+            if let Some(id) = agent.revision {
+                current = revisions::get(tx, id).await?;
             }
-            let revision = store_revision(tx, &agent, given, source).await?;
-            agent.revision = Some(revision.id);
-            Some(revision)
         }
-        None => None,
-    };
-    agent.replicas = given.spec.replicas;
-    agent.suspended = given.suspended;
-    store_deployed(tx, &mut agent, given, revision.as_ref()).await?;
-    Ok(Deployed {
-        agent,
-        revision,
-        changed: true,
-    })
-}
-
-async fn note_source(
-    tx: &mut Tx,
-    agent: &Agent,
-    given: &Given,
-    source: &StoredSource,
-) -> Result<()> {
-    let stored = sources::Source {
-        tenant: agent.tenant,
-        digest: source.digest.clone(),
-        size_bytes: source.bytes,
-        created_at: given.fresh.created_at,
-    };
-    Ok(sources::put(tx, &stored).await?)
-}
-
-async fn store_revision(
-    tx: &mut Tx,
-    agent: &Agent,
-    given: &Given,
-    source: &StoredSource,
-) -> Result<Revision> {
-    let key = build_key(&source.digest, &given.spec.build());
-    forget_failed_builds(tx, &key).await?;
-    let mut revision = Revision {
-        tenant: agent.tenant,
-        id: given.revision,
-        agent: agent.id,
-        number: 0,
-        spec: (*given.spec).clone(),
-        source_digest: source.digest.clone(),
-        source_bytes: source.bytes,
-        build_key: key,
-        created_at: given.fresh.created_at,
-        created_by: given.caller.clone(),
-    };
-    revision.number = revisions::insert(tx, &revision).await?;
-    Ok(revision)
-}
-
-/// Writes the agent as deployed, and says so in the log.
-async fn store_deployed(
-    tx: &mut Tx,
-    agent: &mut Agent,
-    given: &Given,
-    revision: Option<&Revision>,
-) -> Result<()> {
-    let (now, expected) = (given.fresh.created_at, agent.generation);
-    agent.generation = expected + 1;
-    agent.updated_at = now;
-    if !agents::update(tx, agent, expected).await? {
-        return Err(Error::new(
-            Code::Conflict,
-            "the agent was changed at the same moment; deploy again",
-        ));
+        let wanted = Wanted {
+            spec,
+            source_digest: source.as_ref().map(|source| source.digest.as_str()),
+            suspended: *suspended,
+        };
+        let change = wanted.change(found.as_ref(), current.as_ref());
+        let replicas = wanted.replicas(found.as_ref());
+        if let Some(source) = source {
+            self.note_source(tx, source).await?;
+        }
+        let mut agent = match found {
+            Some(agent) => agent,
+            None => self.insert_agent(tx, replicas).await?,
+        };
+        match (change, source) {
+            (Change::Nothing, _) => {}
+            (Change::Create | Change::Revision, Some(source)) => {
+                current = Some(self.insert_revision(tx, &agent, source).await?);
+            }
+            (Change::Create | Change::Revision | Change::Settings, _) => {
+                if let Some(current) = current.as_ref().filter(|_| !suspended) {
+                    forget_failed_builds(tx, &current.build_key).await?;
+                }
+            }
+        }
+        if change != Change::Nothing {
+            agent.revision = current.as_ref().map(|revision| revision.id);
+            agent.replicas = replicas;
+            agent.suspended = *suspended;
+            self.update_agent(tx, &mut agent, change, current.as_ref())
+                .await?;
+        }
+        Ok(Deployed {
+            summary: summary(tx, agent).await?,
+            changed: change != Change::Nothing,
+        })
     }
-    let message = match revision {
-        Some(revision) => format!(
-            "revision {} was deployed by {}",
-            revision.number, given.caller
-        ),
-        None => format!("suspended by {}", given.caller),
-    };
-    let data = serde_json::json!({
-        "revision": revision.map(|r| r.id),
-        "number": revision.map(|r| r.number),
-        "generation": agent.generation,
-    });
-    let entry = agent_event(now, agent.id, "deployed", &message, &data);
-    events::append(tx, &entry).await?;
-    Ok(())
-}
 
-/// The current revision, when deploying would make another one just like it and it has not failed.
-async fn is_current(
-    tx: &mut Tx,
-    agent: &Agent,
-    spec: &AgentSpec,
-    source: &StoredSource,
-    suspended: bool,
-) -> Result<Option<Revision>> {
-    let Some(id) = agent.revision else {
-        return Ok(None);
-    };
-    let current = revisions::get(tx, id).await?;
-    let failed = agent.status.phase == Phase::Failed;
-    Ok(current.filter(|r| {
-        !failed
-            && r.source_digest == source.digest
-            && r.spec == *spec
-            && agent.suspended == suspended
-            && agent.replicas == spec.replicas
-    }))
+    async fn insert_agent(&self, tx: &mut Tx, replicas: u32) -> Result<Agent> {
+        let fresh = Agent {
+            tenant: self.tenant,
+            id: self.agent,
+            name: self.wanted.spec.name.clone(),
+            managed_by: ManagedBy::Api,
+            generation: 1,
+            replicas,
+            revision: None,
+            suspended: self.wanted.suspended,
+            delete: None,
+            status: Status::pending(self.now),
+            created_at: self.now,
+            updated_at: self.now,
+        };
+        agents::insert(tx, &fresh).await?;
+        Ok(fresh)
+    }
+
+    async fn note_source(&self, tx: &mut Tx, source: &StoredSource) -> Result<()> {
+        let stored = sources::Source {
+            tenant: self.tenant,
+            digest: source.digest.clone(),
+            size_bytes: source.bytes,
+            created_at: self.now,
+        };
+        Ok(sources::put(tx, &stored).await?)
+    }
+
+    async fn insert_revision(
+        &self,
+        tx: &mut Tx,
+        agent: &Agent,
+        source: &StoredSource,
+    ) -> Result<Revision> {
+        let spec = &self.wanted.spec;
+        let key = build_key(&source.digest, &spec.build());
+        forget_failed_builds(tx, &key).await?;
+        let mut revision = Revision {
+            tenant: agent.tenant,
+            id: self.revision,
+            agent: agent.id,
+            number: 0,
+            spec: spec.clone(),
+            source_digest: source.digest.clone(),
+            source_bytes: source.bytes,
+            build_key: key,
+            created_at: self.now,
+            created_by: self.caller.clone(),
+        };
+        revision.number = revisions::insert(tx, &revision).await?;
+        Ok(revision)
+    }
+
+    /// Writes the agent as deployed, and says so in the log.
+    async fn update_agent(
+        &self,
+        tx: &mut Tx,
+        agent: &mut Agent,
+        change: Change,
+        revision: Option<&Revision>,
+    ) -> Result<()> {
+        let expected = agent.generation;
+        agent.generation = expected + 1;
+        agent.updated_at = self.now;
+        if !agents::update(tx, agent, expected).await? {
+            return Err(Error::new(
+                Code::Conflict,
+                "the agent was changed at the same moment; deploy again",
+            ));
+        }
+        let by = &self.caller;
+        let number = revision.map(|revision| revision.number);
+        let message = match (number, change) {
+            (_, _) if agent.suspended => format!("suspended by {by}"),
+            (Some(number), Change::Settings) => {
+                let replicas = agent.replicas;
+                format!("revision {number} was kept by {by}; {replicas} replicas are wanted")
+            }
+            (Some(number), _) => format!("revision {number} was deployed by {by}"),
+            (None, _) => format!("registered by {by}"),
+        };
+        let data = serde_json::json!({
+            "revision": revision.map(|r| r.id),
+            "number": number,
+            "generation": agent.generation,
+        });
+        let entry = agent_event(self.now, agent.id, "deployed", &message, &data);
+        events::append(tx, &entry).await?;
+        Ok(())
+    }
 }
 
 fn deployable(agent: &Agent) -> Result<()> {

@@ -18,8 +18,8 @@ use parallax_store::{BlobDigest, Listed, Page, agents, events, hosts, keys};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::App;
 use super::events::event;
+use super::{App, Receipt};
 use crate::auth::require;
 use crate::auth::token::{Secret, mint_key};
 use crate::clock::random;
@@ -35,13 +35,18 @@ impl App {
     ///
     /// # Errors
     /// `forbidden` without `admin`.
-    pub async fn mint_join_token(&self, principal: &Principal) -> Result<Secret> {
+    pub async fn mint_join_token(
+        &self,
+        principal: &Principal,
+        receipt: Receipt<ApiKey>,
+    ) -> Result<Secret> {
         require(principal, Scope::Admin)?;
         let id = KeyId::new(self.clock.now(), random());
         let name = format!("join-{}", &id.to_string()[20..]);
         let name: Name = name.parse().map_err(Error::internal)?;
-        let key = self.host_key(principal, id, name, None);
-        self.store_key(principal, key).await
+        let (key, secret) = self.host_key(principal, id, name, None);
+        self.store_key(principal, &key, receipt).await?;
+        Ok(secret)
     }
 
     /// Trades a join token for the host's own credential.
@@ -124,8 +129,9 @@ impl App {
         let key_name = format!("host-{}", &key_id.to_string()[20..])
             .parse()
             .map_err(Error::internal)?;
-        let key = self.host_key(principal, key_id, key_name, Some(id));
-        Ok((id, self.store_key(principal, key).await?))
+        let (key, secret) = self.host_key(principal, key_id, key_name, Some(id));
+        self.store_key(principal, &key, Receipt::none()).await?;
+        Ok((id, secret))
     }
 
     fn host_key(

@@ -9,8 +9,8 @@ use parallax_core::key::{ApiKey, Principal, Scope, Scopes};
 use parallax_core::name::Name;
 use parallax_store::{Listed, Page, events, keys};
 
-use super::App;
 use super::events::event;
+use super::{App, Receipt};
 use crate::auth::require;
 use crate::auth::token::{Secret, mint_key};
 use crate::clock::random;
@@ -34,6 +34,7 @@ impl App {
         &self,
         principal: &Principal,
         wanted: NewKey,
+        receipt: Receipt<ApiKey>,
     ) -> Result<(ApiKey, Secret)> {
         require(principal, Scope::Admin)?;
         if wanted.scopes.is_empty() {
@@ -61,30 +62,30 @@ impl App {
             revoked_at: None,
             last_used_at: None,
         };
-        let secret = self.store_key(principal, (key.clone(), secret)).await?;
+        self.store_key(principal, &key, receipt).await?;
         Ok((key, secret))
     }
 
     pub(crate) async fn store_key(
         &self,
         principal: &Principal,
-        (key, secret): (ApiKey, Secret),
-    ) -> Result<Secret> {
+        key: &ApiKey,
+        receipt: Receipt<ApiKey>,
+    ) -> Result<()> {
         let now = self.clock.now();
-        let given = (key, principal.name.clone());
+        let given = (key.clone(), principal.name.clone(), receipt);
         let stored = self
             .store
-            .write(principal.tenant, given, move |tx, (key, by)| {
+            .write(principal.tenant, given, move |tx, (key, by, receipt)| {
                 Box::pin(async move {
                     keys::insert(tx, key).await?;
                     let message = format!("key `{}` ({}) was made by {by}", key.name, key.scopes);
                     events::append(tx, &event(now, Subject::Key, &key.id, "created", message))
                         .await?;
-                    Ok::<_, Error>(())
+                    receipt.keep(tx, key).await
                 })
             });
-        stored.await?;
-        Ok(secret)
+        stored.await
     }
 
     /// The tenant's keys, revoked ones too; never their secrets.
@@ -101,7 +102,12 @@ impl App {
     ///
     /// # Errors
     /// `not_found`; `conflict` for the key that asks, which would lock its owner out.
-    pub async fn revoke_key(&self, principal: &Principal, id: KeyId) -> Result<()> {
+    pub async fn revoke_key(
+        &self,
+        principal: &Principal,
+        id: KeyId,
+        receipt: Receipt<()>,
+    ) -> Result<()> {
         require(principal, Scope::Admin)?;
         if principal.key_id() == Some(id) {
             return Err(Error::new(
@@ -110,15 +116,17 @@ impl App {
             ));
         }
         let now = self.clock.now();
-        let by = principal.name.clone();
-        let revoked = self.store.write(principal.tenant, by, move |tx, by| {
-            Box::pin(async move {
-                keys::revoke(tx, id, now).await?;
-                let message = format!("revoked by {by}");
-                events::append(tx, &event(now, Subject::Key, &id, "revoked", message)).await?;
-                Ok::<_, Error>(())
-            })
-        });
+        let given = (principal.name.clone(), receipt);
+        let revoked = self
+            .store
+            .write(principal.tenant, given, move |tx, (by, receipt)| {
+                Box::pin(async move {
+                    keys::revoke(tx, id, now).await?;
+                    let message = format!("revoked by {by}");
+                    events::append(tx, &event(now, Subject::Key, &id, "revoked", message)).await?;
+                    receipt.keep(tx, &()).await
+                })
+            });
         revoked.await?;
         self.auth.forget(id);
         Ok(())

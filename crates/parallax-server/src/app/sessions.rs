@@ -8,6 +8,7 @@ use parallax_core::name::Name;
 use parallax_core::replica::Want;
 use parallax_proto::v1;
 use parallax_store::{agents, instances, replicas};
+use tokio::sync::OwnedRwLockReadGuard;
 use tokio::time::Instant;
 
 use super::App;
@@ -25,6 +26,9 @@ pub struct Admitted {
     pub lease_epoch: u64,
     /// It is being replaced: it may finish what it has and gets nothing new.
     pub draining: bool,
+    /// An external agent's claim on its name, to be held until it has joined: meanwhile no
+    /// deployment takes the name.
+    pub claim: Option<OwnedRwLockReadGuard<()>>,
 }
 
 impl App {
@@ -39,6 +43,7 @@ impl App {
             .parse()
             .map_err(|e| Error::invalid(format!("agent_name: {e}")))?;
         check(&hello)?;
+        let mut claim = None;
         let (hosted, draining) = match &principal.kind {
             PrincipalKind::Replica {
                 agent,
@@ -58,6 +63,7 @@ impl App {
                 (Some((*agent, *replica)), row.want == Want::Stop)
             }
             PrincipalKind::Key(_) | PrincipalKind::Host { .. } => {
+                claim = Some(Arc::clone(&self.naming).read_owned().await);
                 let mut tx = self.store.read(principal.tenant).await?;
                 if agents::by_name(&mut tx, &name).await?.is_some() {
                     let message =
@@ -92,6 +98,7 @@ impl App {
             peer,
             lease_epoch,
             draining,
+            claim,
         })
     }
 
@@ -161,3 +168,6 @@ fn check(hello: &v1::Hello) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

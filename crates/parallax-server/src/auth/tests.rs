@@ -4,6 +4,7 @@ use parallax_core::id::{AgentId, ReplicaId};
 
 use super::token::Secret;
 use super::*;
+use crate::app::Receipt;
 use crate::app::keys::NewKey;
 use crate::testing::{World, name};
 
@@ -14,7 +15,10 @@ async fn key(world: &World, ttl: Option<Duration>) -> (ApiKey, Secret) {
         groups: vec![name("leads")],
         ttl,
     };
-    let made = world.app.create_key(&world.admin, wanted).await;
+    let made = world
+        .app
+        .create_key(&world.admin, wanted, Receipt::none())
+        .await;
     made.expect("an administrator may")
 }
 
@@ -71,7 +75,10 @@ async fn a_revoked_key_opens_nothing_and_open_streams_are_checked_again() {
     let principal = world.app.auth.authenticate(secret.reveal()).await;
     let principal = principal.expect("it is good");
     let mut changes = world.app.auth.changes();
-    let revoked = world.app.revoke_key(&world.admin, key.id).await;
+    let revoked = world
+        .app
+        .revoke_key(&world.admin, key.id, Receipt::none())
+        .await;
     revoked.expect("an administrator may");
     assert!(changes.has_changed().expect("the server lives"));
     changes.mark_unchanged();
@@ -90,7 +97,10 @@ async fn a_key_that_is_revoked_while_it_is_read_is_not_kept_as_it_was() {
     let before = *world.app.auth.changes().borrow();
     // What a reader has in hand while somebody else revokes the key.
     let stale = key.clone();
-    let revoked = world.app.revoke_key(&world.admin, key.id).await;
+    let revoked = world
+        .app
+        .revoke_key(&world.admin, key.id, Receipt::none())
+        .await;
     revoked.expect("an administrator may");
     world.app.auth.keep(stale, before);
     assert_eq!(code(&world, secret.reveal()).await, Code::Unauthenticated);

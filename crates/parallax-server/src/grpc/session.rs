@@ -103,6 +103,8 @@ impl Session {
             peer,
             lease_epoch,
             draining,
+            // Held until it has joined.
+            claim: _claim,
         } = app
             .admit(&principal, hello)
             .await

@@ -13,6 +13,7 @@ use tonic::{Request, Streaming};
 use v1::agent_service_client::AgentServiceClient;
 use v1::task_service_client::TaskServiceClient;
 
+use crate::app::Receipt;
 use crate::app::keys::NewKey;
 use crate::auth::token::Secret;
 use crate::testing::name;
@@ -55,7 +56,9 @@ impl Running {
             groups: Vec::new(),
             ttl: None,
         };
-        let made = app.create_key(&admin.expect("it is good"), wanted).await;
+        let made = app
+            .create_key(&admin.expect("it is good"), wanted, Receipt::none())
+            .await;
         let (key, secret) = made.expect("an administrator may");
         (key.id, secret)
     }
@@ -63,7 +66,9 @@ impl Running {
     async fn revoke(&self, key: parallax_core::id::KeyId) {
         let app = &self.server.app;
         let admin = app.auth.authenticate(self.admin.reveal()).await;
-        let revoked = app.revoke_key(&admin.expect("it is good"), key).await;
+        let revoked = app
+            .revoke_key(&admin.expect("it is good"), key, Receipt::none())
+            .await;
         revoked.expect("an administrator may");
     }
 

@@ -26,9 +26,10 @@ use utoipa_axum::routes;
 use super::authenticate::Caller;
 use super::body::Json;
 use super::gate::Gate;
-use super::idempotency::{Idempotency, Keep, Reply};
+use super::idempotency::{Idempotency, Kept, Reply};
 use super::problem::Failure;
 use super::query::{self, Id, Params};
+use crate::app::agents::AgentSummary;
 
 /// How long a deletion waits for running tasks when the caller does not say.
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
@@ -73,8 +74,8 @@ async fn list_agents(
     let listed = gate.app.list_agents(&principal, phase, &page).await?;
     Ok(query::listed(
         listed,
-        |agent| agent.name.to_string(),
-        |agent| view(&agent, None),
+        |listed| listed.agent.name.to_string(),
+        |listed| view(&listed),
     ))
 }
 
@@ -88,7 +89,7 @@ async fn get_agent(
     id: Id,
 ) -> Result<axum::Json<AgentView>, Failure> {
     let detail = gate.app.agent(&principal, &id.0).await?;
-    Ok(axum::Json(view(&detail.agent, detail.revision.as_ref())))
+    Ok(axum::Json(view(&detail.summary)))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -118,13 +119,13 @@ async fn delete_agent(
         None => DEFAULT_DRAIN,
     };
     let (app, caller) = (Arc::clone(&gate.app), principal.clone());
-    let work = async move {
-        let agent = app.delete_agent(&caller, &id.0, drain).await?;
-        Ok(Reply::json(StatusCode::ACCEPTED, &view(&agent, None)))
+    let work = async move |receipt| {
+        let deleting = app.delete_agent(&caller, &id.0, drain, receipt).await?;
+        Ok(accepted(&deleting))
     };
     let request = drain.as_millis().to_be_bytes();
-    once.run(&gate, &principal, &[&request], Keep::Answer, work)
-        .await
+    let kept = Kept::Answer(accepted);
+    once.run(&gate, &principal, &[&request], kept, work).await
 }
 
 /// Sets how many replicas are wanted.
@@ -155,11 +156,12 @@ async fn scale_agent(
         }
     };
     let (app, caller) = (Arc::clone(&gate.app), principal.clone());
-    let work = async move {
-        let agent = app.scale_agent(&caller, &id.0, replicas).await?;
-        Ok(Reply::json(StatusCode::ACCEPTED, &view(&agent, None)))
+    let work = async move |receipt| {
+        let scaled = app.scale_agent(&caller, &id.0, replicas, receipt).await?;
+        Ok(accepted(&scaled))
     };
-    once.run(&gate, &principal, &[&body.bytes], Keep::Answer, work)
+    let kept = Kept::Answer(accepted);
+    once.run(&gate, &principal, &[&body.bytes], kept, work)
         .await
 }
 
@@ -174,11 +176,12 @@ async fn redeploy_agent(
     once: Idempotency,
 ) -> Result<Response, Failure> {
     let (app, caller) = (Arc::clone(&gate.app), principal.clone());
-    let work = async move {
-        let agent = app.redeploy_agent(&caller, &id.0).await?;
-        Ok(Reply::json(StatusCode::ACCEPTED, &view(&agent, None)))
+    let work = async move |receipt| {
+        let redeployed = app.redeploy_agent(&caller, &id.0, receipt).await?;
+        Ok(accepted(&redeployed))
     };
-    once.run(&gate, &principal, &[], Keep::Answer, work).await
+    let kept = Kept::Answer(accepted);
+    once.run(&gate, &principal, &[], kept, work).await
 }
 
 /// Goes back to an earlier revision. Not in this release.
@@ -269,14 +272,22 @@ fn not_yet(what: &str) -> Failure {
     Error::new(Code::NotImplemented, message).into()
 }
 
+fn accepted(agent: &AgentSummary) -> Reply {
+    Reply::json(StatusCode::ACCEPTED, &view(agent))
+}
+
 /// What the API shows of an agent.
-pub(crate) fn view(agent: &Agent, revision: Option<&Revision>) -> AgentView {
+pub(crate) fn view(summary: &AgentSummary) -> AgentView {
+    let AgentSummary {
+        agent,
+        revision,
+        language,
+    } = summary;
+    let revision = revision.as_ref();
     AgentView {
         id: agent.id,
         name: agent.name.to_string(),
-        language: revision
-            .and_then(|r| r.spec.language)
-            .map(|l| l.to_string()),
+        language: language.map(|language| language.to_string()),
         managed_by: agent.managed_by.to_string(),
         generation: agent.generation,
         replicas: agent.replicas,

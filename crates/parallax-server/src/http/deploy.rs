@@ -14,9 +14,9 @@ use axum::response::{IntoResponse, Response};
 use parallax_api::deploy::{
     BuildForecast, DeployAction, DeployForm, DeployRequest, DeployResponse, DryRun,
 };
+use parallax_core::deploy::{Change, Wanted};
 use parallax_core::error::{Code, Error};
 use parallax_core::key::{Principal, Scope};
-use parallax_core::manifest::AgentSpec;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -26,11 +26,10 @@ use super::agents::view;
 use super::authenticate::Caller;
 use super::body::Json;
 use super::gate::Gate;
-use super::idempotency::{Idempotency, Keep, Reply};
+use super::idempotency::{Idempotency, Kept, Reply};
 use super::problem::Failure;
 use super::query::{self, Params};
-use crate::app::deploy::StoredSource;
-use crate::app::forecast::Forecast;
+use crate::app::deploy::{Deployed, Deployment};
 use crate::auth::require;
 use form::{Destination, Form};
 
@@ -84,47 +83,31 @@ async fn deploy_agent(
     }
     let (app, caller) = (Arc::clone(&gate.app), principal.clone());
     let spec_json = serde_json::to_vec(&wanted.spec).expect("a spec has only string keys");
-    let digest = wanted
-        .source
-        .as_ref()
-        .map_or("", |source| &source.digest)
-        .to_owned();
+    let source = wanted.source.as_ref();
+    let digest = source.map_or("", |source| &source.digest).to_owned();
     let suspended = [u8::from(wanted.suspended)];
-    let work = async move {
-        let deployed = app
-            .deploy(&caller, wanted.spec, wanted.source, wanted.suspended)
-            .await?;
-        let agent = view(&deployed.agent, deployed.revision.as_ref());
-        let status_url = format!("/api/agents/{}/status", agent.id);
-        let revision = agent
-            .revision
-            .clone()
-            .filter(|_| deployed.revision.is_some());
-        let response = DeployResponse {
-            agent,
-            revision,
-            status_url,
-            changed: deployed.changed,
-        };
-        Ok(Reply::json(StatusCode::ACCEPTED, &response))
-    };
+    let work = async move |receipt| Ok(accepted(&app.deploy(&caller, wanted, receipt).await?));
     let request = [
         spec_json.as_slice(),
         digest.as_bytes(),
         suspended.as_slice(),
     ];
-    once.run(&gate, &principal, &request, Keep::Answer, work)
-        .await
+    let kept = Kept::Answer(accepted);
+    once.run(&gate, &principal, &request, kept, work).await
 }
 
-/// Everything that a deployment consists of.
-struct Wanted {
-    spec: AgentSpec,
-    suspended: bool,
-    source: Option<StoredSource>,
+fn accepted(deployed: &Deployed) -> Reply {
+    let agent = view(&deployed.summary);
+    let response = DeployResponse {
+        status_url: format!("/api/agents/{}/status", agent.id),
+        revision: agent.revision.clone(),
+        agent,
+        changed: deployed.changed,
+    };
+    Reply::json(StatusCode::ACCEPTED, &response)
 }
 
-fn without_source(body: DeployRequest) -> Result<Wanted, Error> {
+fn without_source(body: DeployRequest) -> Result<Deployment, Error> {
     let later = |what: &str| {
         let message = format!(
             "this release does not deploy from {what} yet; upload the source as multipart/form-data"
@@ -137,7 +120,7 @@ fn without_source(body: DeployRequest) -> Result<Wanted, Error> {
     if body.git.is_some() {
         return later("a repository");
     }
-    Ok(Wanted {
+    Ok(Deployment {
         spec: body.spec,
         suspended: body.suspended,
         source: None,
@@ -149,7 +132,7 @@ async fn upload(
     principal: &Principal,
     parts: Multipart,
     dry_run: bool,
-) -> Result<Wanted, Failure> {
+) -> Result<Deployment, Failure> {
     let place = gate.upload_place()?;
     let mut form = Form::new(parts);
     let uploaded = receive(gate, principal, &mut form, dry_run).await;
@@ -166,7 +149,7 @@ async fn receive(
     principal: &Principal,
     form: &mut Form,
     dry_run: bool,
-) -> Result<Wanted, Error> {
+) -> Result<Deployment, Error> {
     let spec = form.spec().await?;
     gate.app.check_deploy(principal, &spec).await?;
     let limit = gate.app.limits.max_source_bytes;
@@ -175,38 +158,41 @@ async fn receive(
         false => Destination::store(&gate.app.blobs, principal.tenant, limit).await?,
     };
     let (suspended, source) = form.rest(destination).await?;
-    Ok(Wanted {
+    Ok(Deployment {
         spec,
         suspended,
         source,
     })
 }
 
-async fn forecast(gate: &Gate, principal: &Principal, wanted: Wanted) -> Result<Response, Failure> {
-    let digest = wanted.source.map(|source| source.digest);
-    let Forecast {
-        exists,
-        revision,
-        prepared,
-    } = gate
-        .app
-        .forecast(principal, &wanted.spec, digest.as_deref(), wanted.suspended)
-        .await?;
-    let plan = DryRun {
-        agent: wanted.spec.name.to_string(),
-        action: match (exists, revision) {
-            (false, _) => DeployAction::Create,
-            (true, Some(_)) => DeployAction::Update,
-            (true, None) => DeployAction::Nothing,
+async fn forecast(
+    gate: &Gate,
+    principal: &Principal,
+    deployment: Deployment,
+) -> Result<Response, Failure> {
+    let digest = deployment.source.map(|source| source.digest);
+    let wanted = Wanted {
+        spec: &deployment.spec,
+        source_digest: digest.as_deref(),
+        suspended: deployment.suspended,
+    };
+    let forecast = gate.app.forecast(principal, &wanted).await?;
+    let answer = DryRun {
+        agent: deployment.spec.name.to_string(),
+        action: match forecast.change {
+            Change::Create => DeployAction::Create,
+            Change::Revision | Change::Settings => DeployAction::Update,
+            Change::Nothing => DeployAction::Nothing,
         },
-        spec: wanted.spec,
+        spec: deployment.spec,
         source_digest: digest,
-        revision,
-        build: match prepared {
+        revision: forecast.revision,
+        replicas: forecast.replicas,
+        build: match forecast.prepared {
             None => BuildForecast::Unknown,
             Some(true) => BuildForecast::Prepared,
             Some(false) => BuildForecast::Needed,
         },
     };
-    Ok(axum::Json(plan).into_response())
+    Ok(axum::Json(answer).into_response())
 }

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::authenticate::Caller;
 use super::gate::Gate;
-use super::idempotency::{Idempotency, Keep, Reply};
+use super::idempotency::{Idempotency, Kept, Reply};
 use super::problem::Failure;
 use super::query::{self, PageQuery, Params};
 use crate::app::hosts::JOIN_TOKEN_TTL;
@@ -49,15 +49,16 @@ async fn mint_join_token(
     once: Idempotency,
 ) -> Result<Response, Failure> {
     let (app, caller) = (Arc::clone(&gate.app), principal.clone());
-    let work = async move {
-        let token = app.mint_join_token(&caller).await?.reveal().to_owned();
+    let work = async move |receipt| {
+        let token = app.mint_join_token(&caller, receipt).await?;
         let minted = JoinToken {
-            token,
+            token: token.reveal().to_owned(),
             expires_in_s: JOIN_TOKEN_TTL.as_secs(),
         };
         Ok(Reply::json(StatusCode::CREATED, &minted))
     };
-    once.run(&gate, &principal, &[], Keep::Nothing, work).await
+    let kept = Kept::Nothing(StatusCode::CREATED);
+    once.run(&gate, &principal, &[], kept, work).await
 }
 
 fn view(gate: &Gate, host: Host) -> HostView {

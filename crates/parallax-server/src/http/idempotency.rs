@@ -1,9 +1,11 @@
 //! `Idempotency-Key`: the same key with the same request gets the same answer.
 //!
-//! The answer is kept once the work is done. Requests with the same key wait for each other, and
-//! the work goes on when its caller hangs up, so that a retry finds the answer. Only a server that
-//! dies between the two lets a retry do the work again. An answer that shows a secret is never
-//! kept.
+//! The answer is written in the transaction of the change that it tells of ([`Receipt`]): a server
+//! that dies has done both or neither. Requests with the same key wait for each other, and the work
+//! goes on when its caller hangs up, so that a retry finds the answer. An answer that shows a
+//! secret is never kept; only that it was given is.
+//!
+//! What happens outside the database ([`Idempotency::run_live`]) is answered for once it is done.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -14,15 +16,18 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures::future::BoxFuture;
 use parallax_core::error::{Code, Error, Result};
 use parallax_core::id::TenantId;
 use parallax_core::key::Principal;
+use parallax_core::time::Timestamp;
 use parallax_store::idempotency::{self, Answer};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use super::gate::Gate;
 use super::problem::Failure;
+use crate::app::Receipt;
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -51,12 +56,13 @@ impl Turns {
     }
 }
 
-/// Whether an answer may be kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keep {
-    Answer,
-    /// It shows a secret: a repeated request is told so instead.
-    Nothing,
+/// What is kept for a repeated request.
+#[derive(Debug)]
+pub(crate) enum Kept<T> {
+    /// The answer, made of what the change came to.
+    Answer(fn(&T) -> Reply),
+    /// Only that it was carried out: its answer shows a secret.
+    Nothing(StatusCode),
 }
 
 /// What a mutation answers with: a status and JSON (empty for none).
@@ -148,59 +154,137 @@ impl Idempotency {
         self.key
     }
 
-    /// Does the work once for each key; `request` is what tells one request from another.
-    pub(crate) async fn run<W>(
+    /// Does the work once for each key; `request` is what tells one request from another. The work
+    /// hands its receipt to the use case, whose transaction keeps what `kept` says.
+    pub(crate) async fn run<T, W>(
         self,
         gate: &Gate,
         principal: &Principal,
         request: &[&[u8]],
-        keep: Keep,
+        kept: Kept<T>,
+        work: impl FnOnce(Receipt<T>) -> W + Send + 'static,
+    ) -> Result<Response, Failure>
+    where
+        T: 'static,
+        W: Future<Output = Result<Reply, Failure>> + Send + 'static,
+    {
+        let Some(once) = self.once(principal, request) else {
+            return Ok(work(Receipt::none()).await?.into_response());
+        };
+        let secret = matches!(kept, Kept::Nothing(_));
+        let receipt = once.receipt(gate, kept);
+        let work = Box::pin(async move { work(receipt).await });
+        once.in_turn(gate, secret, work).await
+    }
+
+    /// Does work that changes what is live and not what is stored, and keeps its answer after it.
+    /// A server that dies in between takes what was live with it.
+    pub(crate) async fn run_live<W>(
+        self,
+        gate: &Gate,
+        principal: &Principal,
+        request: &[&[u8]],
         work: W,
     ) -> Result<Response, Failure>
     where
         W: Future<Output = Result<Reply, Failure>> + Send + 'static,
     {
-        let Some(key) = self.key else {
+        let Some(once) = self.once(principal, request) else {
             return Ok(work.await?.into_response());
         };
-        let hash = hash(request);
-        let once = Once {
-            key,
-            route: self.route,
-            hash,
-            tenant: principal.tenant,
-            keep,
+        let (app, asked) = (Arc::clone(&gate.app), once.clone());
+        let work = async move {
+            let reply = work.await?;
+            let now = app.clock.now();
+            let answer = asked.answer(reply.status, reply.body.clone(), now);
+            let kept = app.store.write(asked.tenant, answer, move |tx, answer| {
+                Box::pin(async move { idempotency::put(tx, answer, now).await })
+            });
+            if let Err(error) = kept.await {
+                // The work is done; its answer is worth more than the promise about a repetition.
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot keep an answer"
+                );
+            }
+            Ok(reply)
         };
+        once.in_turn(gate, false, Box::pin(work)).await
+    }
+
+    fn once(self, principal: &Principal, request: &[&[u8]]) -> Option<Once> {
+        Some(Once {
+            key: self.key?,
+            route: self.route,
+            hash: hash(request),
+            tenant: principal.tenant,
+        })
+    }
+}
+
+/// A request that is carried out once.
+#[derive(Debug, Clone)]
+struct Once {
+    key: String,
+    route: String,
+    hash: Vec<u8>,
+    tenant: TenantId,
+}
+
+impl Once {
+    fn receipt<T: 'static>(&self, gate: &Gate, kept: Kept<T>) -> Receipt<T> {
+        let (once, now) = (self.clone(), gate.app.clock.now());
+        Receipt::new(now, move |change| {
+            let (status, body) = match &kept {
+                Kept::Answer(answer) => {
+                    let reply = answer(change);
+                    (reply.status, reply.body)
+                }
+                Kept::Nothing(status) => (*status, Vec::new()),
+            };
+            once.answer(status, body, now)
+        })
+    }
+
+    fn answer(&self, status: StatusCode, body: Vec<u8>, now: Timestamp) -> Answer {
+        Answer {
+            key: self.key.clone(),
+            route: self.route.clone(),
+            request_hash: self.hash.clone(),
+            status: status.as_u16(),
+            content_type: "application/json".to_owned(),
+            body,
+            expires_at: now.plus(KEPT),
+        }
+    }
+
+    /// Does the work in a task of its own, which goes on when the caller hangs up, unless it was
+    /// done before.
+    async fn in_turn(
+        self,
+        gate: &Gate,
+        secret: bool,
+        work: BoxFuture<'static, Result<Reply, Failure>>,
+    ) -> Result<Response, Failure> {
         let gate = gate.clone();
         let app = Arc::clone(&gate.app);
-        // A task of its own: it goes on when the caller hangs up.
         let done = app.tasks.spawn(async move {
             let turn = gate
                 .turns
-                .of((once.tenant, &once.key, &once.route))
+                .of((self.tenant, &self.key, &self.route))
                 .lock()
                 .await;
-            let response = match once.earlier(&gate).await? {
+            let response = match self.earlier(&gate, secret).await? {
                 Some(replayed) => Ok(replayed),
-                None => once.first(&gate, work).await,
+                None => work.await.map(IntoResponse::into_response),
             };
             drop(turn);
             response
         });
         done.await.map_err(|e| Failure::from(Error::internal(e)))?
     }
-}
 
-struct Once {
-    key: String,
-    route: String,
-    hash: Vec<u8>,
-    tenant: TenantId,
-    keep: Keep,
-}
-
-impl Once {
-    async fn earlier(&self, gate: &Gate) -> Result<Option<Response>, Failure> {
+    async fn earlier(&self, gate: &Gate, secret: bool) -> Result<Option<Response>, Failure> {
         let mut tx = gate.app.store.read(self.tenant).await?;
         let now = gate.app.clock.now();
         let found = idempotency::get(&mut tx, &self.key, &self.route, now).await?;
@@ -210,7 +294,7 @@ impl Once {
             let message = "this Idempotency-Key was used for a different request; choose another";
             return Err(Error::new(Code::IdempotencyMismatch, message).into());
         }
-        if self.keep == Keep::Nothing {
+        if secret {
             let message = "this request was carried out before, and its secret was shown then; it \
                            is not kept. If it was lost, revoke that key and make another one with \
                            a new Idempotency-Key";
@@ -227,42 +311,6 @@ impl Once {
             .insert(REPLAYED, HeaderValue::from_static("true"));
         Ok(Some(response))
     }
-
-    async fn first(
-        self,
-        gate: &Gate,
-        work: impl Future<Output = Result<Reply, Failure>>,
-    ) -> Result<Response, Failure> {
-        let reply = work.await?;
-        let now = gate.app.clock.now();
-        let answer = Answer {
-            key: self.key,
-            route: self.route,
-            request_hash: self.hash,
-            status: reply.status.as_u16(),
-            content_type: "application/json".to_owned(),
-            body: if self.keep == Keep::Answer {
-                reply.body.clone()
-            } else {
-                Vec::new()
-            },
-            expires_at: now.plus(KEPT),
-        };
-        let kept = gate
-            .app
-            .store
-            .write(self.tenant, answer, move |tx, answer| {
-                Box::pin(async move { idempotency::put(tx, answer, now).await })
-            });
-        if let Err(error) = kept.await {
-            // The work is done; its answer is worth more than the promise about a repetition.
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "cannot keep an answer"
-            );
-        }
-        Ok(reply.into_response())
-    }
 }
 
 fn hash(parts: &[&[u8]]) -> Vec<u8> {
@@ -275,21 +323,4 @@ fn hash(parts: &[&[u8]]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_of_a_request_do_not_run_into_each_other() {
-        assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"a", b"bc"]));
-        assert_eq!(hash(&[b"ab", b"c"]), hash(&[b"ab", b"c"]));
-    }
-
-    #[test]
-    fn a_reply_that_names_its_status_has_a_location() {
-        assert_eq!(
-            location(br#"{"status_url":"/api/x"}"#).expect("there is one"),
-            "/api/x"
-        );
-        assert_eq!(location(b"{}"), None);
-    }
-}
+mod tests;

@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 use super::authenticate::Caller;
 use super::body::Json;
 use super::gate::Gate;
-use super::idempotency::{Idempotency, Keep, Reply};
+use super::idempotency::{Idempotency, Kept, Reply};
 use super::problem::Failure;
 use super::query::{self, Id, PageQuery, Params};
 use crate::app::keys::NewKey;
@@ -61,8 +61,8 @@ async fn create_key(
 ) -> Result<Response, Failure> {
     let wanted = new_key(body.value)?;
     let (app, caller) = (Arc::clone(&gate.app), principal.clone());
-    let work = async move {
-        let (key, secret) = app.create_key(&caller, wanted).await?;
+    let work = async move |receipt| {
+        let (key, secret) = app.create_key(&caller, wanted, receipt).await?;
         let key = view(&key, app.clock.now());
         let created = CreatedKey {
             key,
@@ -70,7 +70,8 @@ async fn create_key(
         };
         Ok(Reply::json(StatusCode::CREATED, &created))
     };
-    once.run(&gate, &principal, &[&body.bytes], Keep::Nothing, work)
+    let kept = Kept::Nothing(StatusCode::CREATED);
+    once.run(&gate, &principal, &[&body.bytes], kept, work)
         .await
 }
 
@@ -85,11 +86,12 @@ async fn revoke_key(
 ) -> Result<Response, Failure> {
     let key: KeyId = id.parse()?;
     let (app, caller) = (Arc::clone(&gate.app), principal.clone());
-    let work = async move {
-        app.revoke_key(&caller, key).await?;
+    let work = async move |receipt| {
+        app.revoke_key(&caller, key, receipt).await?;
         Ok(Reply::empty())
     };
-    once.run(&gate, &principal, &[], Keep::Answer, work).await
+    let kept = Kept::Answer(|()| Reply::empty());
+    once.run(&gate, &principal, &[], kept, work).await
 }
 
 fn new_key(body: CreateKey) -> Result<NewKey, Error> {

@@ -92,10 +92,10 @@ async fn count_agents(
         .app
         .list_agents(principal, None, &Page::first(AGENTS_COUNTED))
         .await?;
-    for agent in &listed.items {
+    for listed in &listed.items {
         by_phase
             .get_or_create(&InPhase {
-                phase: agent.status.phase.as_str(),
+                phase: listed.agent.status.phase.as_str(),
             })
             .inc();
     }
@@ -103,7 +103,7 @@ async fn count_agents(
     Ok(listed
         .items
         .into_iter()
-        .map(|agent| agent.name.to_string())
+        .map(|listed| listed.agent.name.to_string())
         .collect())
 }
 

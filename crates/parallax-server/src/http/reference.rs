@@ -108,7 +108,8 @@ programs.
 Every request needs `Authorization: Bearer plx_key_…`, but `/healthz` and `/readyz`. Failures are
 `application/problem+json` (RFC 9457) with a stable `code` (see [errors](errors.md)) and the
 `request_id` under which the server's log has more. Mutations take `Idempotency-Key`: the same key
-with the same request gets the same answer for a day. Lists take `limit` and `cursor`. Streams are
+with the same request gets the same answer for a day; what it changes and the answer are stored in
+one transaction. Lists take `limit` and `cursor`. Streams are
 server-sent events whose `id` goes back in `Last-Event-ID`, or lines of JSON with
 `Accept: application/x-ndjson`.
 ";

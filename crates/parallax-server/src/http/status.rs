@@ -34,11 +34,12 @@ async fn agent_status(
     id: Id,
 ) -> Result<Json<StatusView>, Failure> {
     let detail = gate.app.agent(&principal, &id.0).await?;
+    let agent = &detail.summary.agent;
     Ok(Json(StatusView {
-        id: detail.agent.id,
-        agent: detail.agent.name.to_string(),
-        generation: detail.agent.generation,
-        status: agents::status(&detail.agent),
+        id: agent.id,
+        agent: agent.name.to_string(),
+        generation: agent.generation,
+        status: agents::status(agent),
         replica_details: detail.replicas.into_iter().map(replica).collect(),
         builds: detail.builds.into_iter().map(build).collect(),
     }))
@@ -54,12 +55,12 @@ async fn agent_metrics(
     id: Id,
 ) -> Result<Json<AgentMetrics>, Failure> {
     let AgentDetail {
-        agent, replicas, ..
+        summary, replicas, ..
     } = gate.app.agent(&principal, &id.0).await?;
     let replicas: Vec<ReplicaMetrics> = replicas.into_iter().map(measured).collect();
     Ok(Json(AgentMetrics {
-        id: agent.id,
-        agent: agent.name.to_string(),
+        id: summary.agent.id,
+        agent: summary.agent.name.to_string(),
         requests: replicas.iter().map(|r| r.requests).sum(),
         in_flight: replicas.iter().map(|r| r.in_flight).sum(),
         restarts: replicas.iter().map(|r| u64::from(r.restarts)).sum(),

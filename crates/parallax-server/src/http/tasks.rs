@@ -30,7 +30,7 @@ use super::authenticate::Caller;
 use super::body::{Json, OptionalJson};
 use super::events::cursor;
 use super::gate::Gate;
-use super::idempotency::{Idempotency, Keep, Reply};
+use super::idempotency::{Idempotency, Reply};
 use super::outcome;
 use super::problem::Failure;
 use super::query::{self, Id, Params};
@@ -174,8 +174,7 @@ async fn cancel_task(
         let task = app.cancel_task(&caller, task, &reason).await?;
         Ok(Reply::json(StatusCode::ACCEPTED, &view(&task)))
     };
-    once.run(&gate, &principal, &[&body.bytes], Keep::Answer, work)
-        .await
+    once.run_live(&gate, &principal, &[&body.bytes], work).await
 }
 
 /// Answers a question of a running task.
@@ -200,8 +199,7 @@ async fn answer_task(
         app.answer_task(&caller, task, input_id, value).await?;
         Ok(Reply::empty())
     };
-    once.run(&gate, &principal, &[&body.bytes], Keep::Answer, work)
-        .await
+    once.run_live(&gate, &principal, &[&body.bytes], work).await
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -55,7 +55,7 @@ impl Fixture {
     /// With so many replicas.
     #[must_use]
     pub fn replicas(mut self, count: u32) -> Self {
-        self.spec.replicas = count;
+        self.spec.replicas = Some(count);
         self
     }
 
@@ -166,11 +166,13 @@ impl Fixture {
         }
         let spec = &self.spec;
         let mut manifest = format!(
-            "name = {:?}\nlanguage = \"javascript\"\nreplicas = {}\nstart = {:?}\n",
+            "name = {:?}\nlanguage = \"javascript\"\nstart = {:?}\n",
             spec.name.as_str(),
-            spec.replicas,
             spec.start.as_deref().unwrap_or_default(),
         );
+        if let Some(replicas) = spec.replicas {
+            manifest.push_str(&format!("replicas = {replicas}\n"));
+        }
         manifest.push_str("[env]\n");
         for (name, value) in &spec.env {
             manifest.push_str(&format!("{name} = {value:?}\n"));

@@ -49,9 +49,7 @@ impl Reader<'_> {
             spec.root_dir = root_dir;
         }
         spec.context_dir = self.plain_text(table, "context_dir");
-        if let Some(replicas) = self.number(table, "replicas") {
-            spec.replicas = replicas;
-        }
+        spec.replicas = self.number(table, "replicas");
         if let Some(resources) = self.table(table, "", "resources") {
             spec.resources = self.resources(resources);
         }

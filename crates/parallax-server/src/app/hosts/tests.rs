@@ -8,7 +8,10 @@ use crate::testing::{HostDouble, World, facts, observed};
 #[tokio::test]
 async fn a_join_token_is_good_for_one_host() {
     let world = World::new().await;
-    let token = world.app.mint_join_token(&world.admin).await;
+    let token = world
+        .app
+        .mint_join_token(&world.admin, Receipt::none())
+        .await;
     let token = token.expect("an administrator may");
     let joiner = world.app.auth.authenticate(token.reveal()).await;
     let joiner = joiner.expect("it is good");
@@ -23,7 +26,10 @@ async fn a_join_token_is_good_for_one_host() {
 #[tokio::test]
 async fn a_join_token_expires() {
     let world = World::new().await;
-    let token = world.app.mint_join_token(&world.admin).await;
+    let token = world
+        .app
+        .mint_join_token(&world.admin, Receipt::none())
+        .await;
     let token = token.expect("an administrator may");
     world.app.clock.advance(JOIN_TOKEN_TTL);
     let late = world.app.auth.authenticate(token.reveal()).await;

@@ -8,7 +8,7 @@ use parallax_proto::v1;
 use parallax_proto::v1::desired_replica::Want as Wanted;
 
 use super::*;
-use crate::app::Limits;
+use crate::app::{Limits, Receipt};
 use crate::dispatch::tests as dispatch;
 use crate::testing::{HostDouble, World, observed};
 
@@ -131,7 +131,10 @@ async fn scaling_adds_and_removes_and_zero_is_a_state_of_its_own() {
     let mut host = world.host("one").await;
     let (agent, _one) = running(&world, &mut host, 1).await;
     let scale = async |count| {
-        let scaled = world.app.scale_agent(&world.admin, "scorer", count).await;
+        let scaled = world
+            .app
+            .scale_agent(&world.admin, "scorer", count, Receipt::none())
+            .await;
         scaled.expect("it is scaled");
         world.reconcile(&agent).await;
     };
@@ -208,7 +211,10 @@ async fn a_deletion_waits_for_what_runs_and_then_leaves_nothing() {
     let (_, mut reply) = dispatch::submit(&sessions[0].group, "score");
     let task = sessions[0].next_task();
     let drain = Duration::from_secs(60);
-    let deleted = world.app.delete_agent(&world.admin, "scorer", drain).await;
+    let deleted = world
+        .app
+        .delete_agent(&world.admin, "scorer", drain, Receipt::none())
+        .await;
     deleted.expect("it is being deleted");
     world.reconcile(&agent).await;
     assert_eq!(world.status(&agent).await, "Draining");
@@ -240,7 +246,10 @@ async fn a_drain_has_an_end() {
     let _call = dispatch::submit(&sessions[0].group, "score");
     let _task = sessions[0].next_task();
     let drain = Duration::from_secs(60);
-    let deleted = world.app.delete_agent(&world.admin, "scorer", drain).await;
+    let deleted = world
+        .app
+        .delete_agent(&world.admin, "scorer", drain, Receipt::none())
+        .await;
     deleted.expect("it is being deleted");
     world.reconcile(&agent).await;
     world.app.clock.advance(drain);
@@ -257,7 +266,7 @@ async fn a_deletion_before_anything_ran_needs_no_host() {
     assert_eq!(host.desired().await.builds.len(), 1);
     let deleted = world
         .app
-        .delete_agent(&world.admin, "scorer", Duration::ZERO);
+        .delete_agent(&world.admin, "scorer", Duration::ZERO, Receipt::none());
     deleted.await.expect("it is being deleted");
     world.reconcile(&agent).await;
     assert_eq!(world.agent(&agent).await, None);
@@ -330,7 +339,10 @@ async fn dead_replicas_are_kept_for_their_logs_and_then_forgotten_on_their_host(
     let world = World::with(limits).await;
     let mut host = world.host("one").await;
     let (agent, _sessions) = running(&world, &mut host, 3).await;
-    let scaled = world.app.scale_agent(&world.admin, "scorer", 0).await;
+    let scaled = world
+        .app
+        .scale_agent(&world.admin, "scorer", 0, Receipt::none())
+        .await;
     scaled.expect("it is scaled");
     world.reconcile(&agent).await;
     let dead = host.wanted(Wanted::Stop).await;
@@ -370,7 +382,7 @@ async fn a_build_that_ended_meanwhile_stays_ended() {
     host.build("running", "").await;
     let deleted = world
         .app
-        .delete_agent(&world.admin, "scorer", Duration::ZERO);
+        .delete_agent(&world.admin, "scorer", Duration::ZERO, Receipt::none());
     deleted.await.expect("it is being deleted");
     let snapshot = Snapshot::read(&world.app, agent.tenant, agent.id).await;
     let snapshot = snapshot.expect("it works").expect("the agent is there");
@@ -408,8 +420,7 @@ async fn a_suspended_agent_runs_nothing() {
     let mut host = world.host("one").await;
     let (agent, _sessions) = running(&world, &mut host, 2).await;
     let spec = parallax_core::manifest::AgentSpec::named(crate::testing::name("scorer"));
-    let deployed = world.app.deploy(&world.admin, spec, None, true).await;
-    assert!(deployed.expect("it is suspended").agent.suspended);
+    assert!(world.deploy_as(spec, None, true).await.suspended);
     world.reconcile(&agent).await;
     assert_eq!(bring_down(&world, &mut host, &agent).await, 2);
     assert_eq!(world.status(&agent).await, "Suspended");

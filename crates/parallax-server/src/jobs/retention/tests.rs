@@ -3,7 +3,8 @@ use std::time::Duration;
 use parallax_store::keys;
 
 use super::*;
-use crate::app::deploy::StoredSource;
+use crate::app::Receipt;
+use crate::app::deploy::{Deployment, StoredSource};
 use crate::testing::World;
 
 async fn later(world: &World, by: Duration) {
@@ -40,7 +41,7 @@ async fn a_source_stays_while_a_revision_needs_it_and_then_for_as_long_as_histor
     assert_eq!(is_here(&world, &source).await, (true, true));
     let deleted = world
         .app
-        .delete_agent(&world.admin, "scorer", Duration::ZERO);
+        .delete_agent(&world.admin, "scorer", Duration::ZERO, Receipt::none());
     deleted.await.expect("it is being deleted");
     world.reconcile(&agent).await;
     assert_eq!(world.agent(&agent).await, None);
@@ -57,7 +58,7 @@ async fn a_source_that_was_uploaded_again_is_young_again() {
     world.deploy(b"one", 1).await;
     let deleted = world
         .app
-        .delete_agent(&world.admin, "scorer", Duration::ZERO);
+        .delete_agent(&world.admin, "scorer", Duration::ZERO, Receipt::none());
     deleted.await.expect("it is being deleted");
     world.reconcile(&agent).await;
     later(&world, Duration::from_secs(1)).await;
@@ -72,7 +73,12 @@ async fn a_deployment_of_a_source_that_was_collected_is_refused() {
     let deleted = world.app.blobs.delete(world.admin.tenant, &digest).await;
     assert!(deleted.expect("the disk works"));
     let spec = parallax_core::manifest::AgentSpec::named(crate::testing::name("scorer"));
-    let refused = world.app.deploy(&world.admin, spec, Some(source), false);
+    let wanted = Deployment {
+        spec,
+        source: Some(source),
+        suspended: false,
+    };
+    let refused = world.app.deploy(&world.admin, wanted, Receipt::none());
     let refused = refused.await.expect_err("its blob is gone");
     assert_eq!(refused.code, parallax_core::error::Code::NotFound);
 }
