@@ -224,8 +224,6 @@ impl Server {
     }
 }
 
-/// HTTP and gRPC on one router, behind one authentication layer.
-async fn router(app: &Arc<App>) -> axum::Router {
 /// The listener for everybody and, where that one asks for a certificate or is not on this
 /// machine's own address, another that only this machine's agents can reach.
 fn bind(config: &Config) -> Result<(Bound, Option<Bound>), ListenError> {
@@ -240,6 +238,8 @@ fn bind(config: &Config) -> Result<(Bound, Option<Bound>), ListenError> {
     Ok((public, Some(local)))
 }
 
+/// HTTP and gRPC on one router, behind one authentication layer.
+async fn router(app: &Arc<App>) -> axum::Router {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter
         .set_serving::<v1::agent_service_server::AgentServiceServer<AgentGateway>>()
