@@ -1,4 +1,4 @@
-"""Regenerates src/parallax_sdk/_generated from ../../proto.
+"""Regenerates src/parallax_sdk/_generated from ../../proto and ../../openapi.
 
     pip install grpcio-tools==1.75.1
     python scripts/generate.py           # writes the files
@@ -18,8 +18,11 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from api_types import api_types
+
 SDK = Path(__file__).resolve().parent.parent
 PROTO = SDK.parent.parent / "proto"
+OPENAPI = SDK.parent.parent / "openapi" / "parallax-v1.json"
 TARGET = SDK / "src" / "parallax_sdk" / "_generated"
 # The agent's half of the contract; the client speaks HTTP.
 FILES = ("agents", "blobs", "common")
@@ -66,7 +69,7 @@ def generate() -> dict[str, str]:
             path.name: relative_imports(path.read_text(encoding="utf-8"))
             for path in sorted(out.iterdir())
         }
-    return {"__init__.py": INIT, **files}
+    return {"__init__.py": INIT, "api.py": api_types(OPENAPI), **files}
 
 
 def relative_imports(text: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import opentelemetry.trace
 from fake_server import FakeServer, ref
 from fixture import agent as fixture_agent
 from harness import new_agent, staged, value_of
@@ -287,6 +288,33 @@ async def test_the_context_tells_what_the_server_said(tmp_path: Path) -> None:
             "caller": "ci",
             "context_id": "c9",
         }
+
+
+async def test_spans_of_a_handler_are_children_of_its_task(tmp_path: Path) -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with FakeServer(tmp_path) as server:
+        agent = new_agent(server)
+
+        def trace_id(ctx: Context | SyncContext) -> list[str]:
+            seen = opentelemetry.trace.get_current_span().get_span_context().trace_id
+            return [f"{seen:032x}", ctx.trace.get("traceparent", "")]
+
+        @agent.capability("coroutine")
+        async def coroutine(value: Any, ctx: Context) -> list[str]:
+            return trace_id(ctx)
+
+        @agent.capability("plain")
+        def plain(value: Any, ctx: SyncContext) -> list[str]:
+            return trace_id(ctx)
+
+        async with staged(server, agent) as stage:
+            context = common.TaskContext(traceparent=traceparent)
+            for name in ("coroutine", "plain"):
+                stage.peer.task(name, name, context=context)
+                found = value_of(await stage.peer.skip_to("result"))
+                assert found == [traceparent[3:35], traceparent]
+                stage.peer.task(f"{name} alone", name)
+                assert value_of(await stage.peer.skip_to("result")) == ["0" * 32, ""]
 
 
 async def test_a_large_result_goes_through_the_blob_service(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
-// Writes src/gen from ../../proto. Started by `npm run generate`, which brings
-// buf and protoc-gen-es; no protoc is needed. With `--check` it compares and
-// changes nothing.
+// Writes src/gen from ../../proto and ../../openapi. Started by `npm run generate`,
+// which brings buf and protoc-gen-es; no protoc is needed. With `--check` it
+// compares and changes nothing.
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
+import { apiTypes } from './api-types.mjs'
+
 const protos = fileURLToPath(new URL('../../../proto', import.meta.url))
+const openapi = fileURLToPath(new URL('../../../openapi/parallax-v1.json', import.meta.url))
 const committed = fileURLToPath(new URL('../src/gen', import.meta.url))
 // The agent side needs these; callers use HTTP.
 const wanted = ['agents', 'blobs', 'common'].map((name) => `parallax/v1/${name}.proto`)
@@ -37,6 +40,7 @@ function generate(out) {
   if (error || status !== 0) {
     throw new Error(`buf generate failed: ${error?.message ?? `exit code ${status}`}`)
   }
+  writeFileSync(join(out, 'api.ts'), apiTypes(openapi))
 }
 
 /** @param {string} fresh @param {string} committed */

@@ -104,6 +104,19 @@ export function caFileOf(explicit: string | undefined): string | undefined {
   return explicit ?? setting('PARALLAX_CA_FILE')
 }
 
+/** What a failure to trust the server's certificate looks like in Node and in gRPC. */
+const UNTRUSTED = /certificate|CERT_|issuer/i
+
+/** What to do about a connection that failed because of the server's certificate; empty for other failures. */
+export function trustAdvice(failure: string, caFile: string | undefined): string {
+  if (!UNTRUSTED.test(failure)) {
+    return ''
+  }
+  return caFile === undefined
+    ? "; set PARALLAX_CA_FILE to a PEM file with the authority that signed the server's certificate"
+    : `; PARALLAX_CA_FILE is ${caFile}: it does not hold the authority that signed the server's certificate`
+}
+
 async function readNamed(path: string, what: string): Promise<Buffer> {
   try {
     return await readFile(path)

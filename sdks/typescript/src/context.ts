@@ -1,6 +1,10 @@
 import type { Logger } from './logger.js'
 
-/** W3C Trace Context and Baggage as they came with the task; empty when absent. */
+/**
+ * W3C Trace Context and Baggage as they came with the task; empty when absent.
+ * It does as a carrier of OpenTelemetry's propagators, and as `trace` of a call
+ * to another agent.
+ */
 export interface TraceContext {
   readonly traceparent: string
   readonly tracestate: string

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 
-import { ApiError, Client, ConnectionError } from '../src/client/index.js'
+import { AgentFailedError, type api, ApiError, Client, ConnectionError } from '../src/client/index.js'
 import { ConfigError } from '../src/index.js'
 
 type Handler = (request: IncomingMessage, body: Buffer, response: ServerResponse) => void
@@ -33,6 +33,62 @@ async function serve(t: TestContext, handler: Handler): Promise<{ client: Client
 
 function answer(response: ServerResponse, status: number, json: unknown): void {
   response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(json))
+}
+
+/** A stream of server-sent events that breaks off unless `end` says otherwise. */
+function tell(response: ServerResponse, entries: readonly { id?: number; data: unknown }[], end: boolean): void {
+  response.writeHead(200, { 'content-type': 'text/event-stream' })
+  response.write(': keep-alive\n\n')
+  for (const { id, data } of entries) {
+    response.write(`${id === undefined ? '' : `id: ${id}\n`}event: x\ndata: ${JSON.stringify(data)}\n\n`)
+  }
+  if (end) {
+    response.end()
+  } else {
+    response.write('id: 99\ndata: {"cut":', () => response.destroy())
+  }
+}
+
+const TASK: api.TaskView = {
+  id: 'tsk_9',
+  agent: 'agent',
+  capability: 'do',
+  state: 'queued',
+  cancel: 'none',
+  attempt: 0,
+  caller: 'tests',
+  created_at: '2026-01-01T00:00:00Z',
+  updated_at: '2026-01-01T00:00:00Z',
+}
+
+function changed(cursor: number, state: api.TaskView['state']): { id: number; data: api.TaskEntry } {
+  const event: api.TaskEventView = { cursor, at: TASK.updated_at, kind: state, task: { ...TASK, state } }
+  return { id: cursor, data: { type: 'event', event } }
+}
+
+const PROBLEM: api.Problem = {
+  type: 'urn:parallax:error:agent_failed',
+  title: 'Agent failed',
+  status: 502,
+  code: 'agent_failed',
+  detail: 'no',
+  request_id: 'req_1',
+}
+
+const INSTANCE: api.RegistryEntry = {
+  agent_name: 'a',
+  instance_uuid: 'u',
+  agent_id: null,
+  capabilities: [{ name: 'do', version: '', description: '', max_concurrency: 2, idempotent: true }],
+  labels: { zone: 'x' },
+  sdk: { name: 's', version: '1', language: 'x' },
+  lease_epoch: 1,
+  state: 'connected',
+  connected_at: TASK.updated_at,
+  lease_until: TASK.updated_at,
+  in_flight: 0,
+  credit: 4,
+  unresolved_cancels: 0,
 }
 
 test('invoke posts the call and reads value, confidence, evidence and usage', async (t) => {
@@ -76,31 +132,89 @@ test('no answer is a ConnectionError, a fired signal its reason', async (t) => {
   await assert.rejects(client.invoke('a', 'b', 1, { signal: AbortSignal.abort(new Error('enough')) }), /enough/)
 })
 
-test('a durable task is submitted with a key and waited for', async (t) => {
-  const states = ['queued', 'running', 'succeeded']
-  const keys: unknown[] = []
-  const { client } = await serve(t, ({ method, headers }, _body, response) => {
+test('a durable task is submitted with a key and waited for, through a broken stream', async (t) => {
+  const seen: unknown[] = []
+  const { client } = await serve(t, ({ method, url, headers }, _body, response) => {
+    seen.push(`${method} ${url?.replace('/api/', '')}${headers['last-event-id'] ? ` after ${headers['last-event-id']}` : ''}`)
     if (method === 'POST') {
-      keys.push(headers['idempotency-key'], headers.prefer)
-      return answer(response, 202, { task_id: 'tsk_9', state: 'queued' })
+      assert.deepEqual([headers['idempotency-key'], headers.prefer], ['order 7', 'respond-async'])
+      return answer(response, 202, TASK)
     }
-    const state = states.shift()
-    const outcome = state === 'succeeded' ? { answer: { task_id: 'tsk_9', value: 7, evidence: [] } } : undefined
-    answer(response, 200, { id: 'tsk_9', state, agent: 'agent', capability: 'do', cancel: 'none', attempt: 2, outcome })
+    if (url?.endsWith('/events')) {
+      assert.match(headers.accept ?? '', /^text\/event-stream/)
+      const again = headers['last-event-id'] !== undefined
+      return tell(response, again ? [changed(8, 'succeeded')] : [changed(5, 'running')], again)
+    }
+    const outcome = { answer: { task_id: 'tsk_9', value: 7 } }
+    answer(response, 200, seen.length > 2 ? { ...TASK, state: 'succeeded', attempt: 2, outcome } : TASK)
   })
-  const { id } = await client.submit('agent', 'do', 1, { idempotencyKey: 'order 7' })
-  assert.deepEqual(keys, ['order 7', 'respond-async'])
+  const { id, ended } = await client.submit('agent', 'do', 1, { idempotencyKey: 'order 7' })
+  assert.equal(ended, false)
   const done = await client.tasks.wait(id)
-  assert.deepEqual([done.state, done.answer?.value, done.attempt, states.length], ['succeeded', 7, 2, 0])
+  assert.deepEqual([done.state, done.ended, done.answer?.value, done.attempt], ['succeeded', true, 7, 2])
+  assert.deepEqual(seen, [
+    'POST agents/agent/invoke',
+    'GET tasks/tsk_9',
+    'GET tasks/tsk_9/events',
+    'GET tasks/tsk_9/events after 5',
+    'GET tasks/tsk_9',
+  ])
+})
+
+test('the events of a task are told once each, and a refusal within the stream is thrown', async (t) => {
+  const { client } = await serve(t, ({ url, headers }, _body, response) => {
+    if (url?.includes('tsk_no')) {
+      return tell(response, [{ data: { type: 'problem', problem: { ...PROBLEM, code: 'credential_expired', status: 401 } } }], true)
+    }
+    const after = Number(headers['last-event-id'] ?? 0)
+    const entries = [changed(1, 'queued'), changed(2, 'running'), changed(3, 'lost')].filter(({ id }) => id > after)
+    tell(response, entries.slice(0, 2), entries.length < 3)
+  })
+  const told = []
+  for await (const { cursor, kind, at, task } of client.tasks.events('tsk_9')) {
+    told.push([cursor, kind, at.getUTCFullYear(), task.ended])
+  }
+  assert.deepEqual(told, [[1, 'queued', 2026, false], [2, 'running', 2026, false], [3, 'lost', 2026, true]])
+  await assert.rejects(client.tasks.events('tsk_no').next(), { name: 'ApiError', code: 'credential_expired', status: 401 })
 })
 
 test('a task that failed says why', async (t) => {
   const { client } = await serve(t, (_request, _body, response) => {
-    const problem = { code: 'agent_failed', message: 'no', retryable: true, agent_code: 'quota_gone' }
-    answer(response, 200, { id: 'tsk_9', state: 'failed', outcome: { problem } })
+    const problem: api.TaskProblem = { code: 'agent_failed', message: 'no', retryable: true, agent_code: 'quota_gone' }
+    answer(response, 200, { ...TASK, state: 'failed', outcome: { problem } })
   })
   const { failure, answer: none } = await client.tasks.get('tsk_9')
   assert.deepEqual([failure?.code, failure?.retryable, failure?.agentCode, none], ['agent_failed', true, 'quota_gone', undefined])
+})
+
+test('a streamed call tells progress and partials before its answer', async (t) => {
+  const trace = { traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', tracestate: '', baggage: 'k=v' }
+  let headers: IncomingMessage['headers'] = {}
+  const { client } = await serve(t, (request, body, response) => {
+    headers = request.headers
+    const failing = JSON.parse(body.toString()).capability === 'fail'
+    const last: api.TaskEntry = failing
+      ? { type: 'problem', problem: { ...PROBLEM, agent_code: 'empty' } }
+      : { type: 'answer', answer: { task_id: 'tsk_1', value: 'é' } }
+    const entries: api.TaskEntry[] = [
+      { type: 'progress', progress: { ppm: 500_000, message: 'half' } },
+      { type: 'partial', partial: { seq: 1, chunk: 'ž' } },
+      last,
+    ]
+    tell(response, entries.map((data) => ({ data })), true)
+  })
+  const told = []
+  for await (const update of client.stream('a', 'do', null, { trace })) {
+    told.push(update.type === 'answer' ? update.answer.value : update)
+  }
+  assert.deepEqual(told, [{ type: 'progress', fraction: 0.5, message: 'half' }, { type: 'partial', seq: 1, chunk: 'ž' }, 'é'])
+  assert.deepEqual([headers.traceparent, headers['tracestate'], headers['baggage']], [trace.traceparent, undefined, 'k=v'])
+  const failing = async (): Promise<void> => {
+    for await (const _ of client.stream('a', 'fail', null)) {
+      // Only its end matters.
+    }
+  }
+  await assert.rejects(failing(), { name: 'ApiError', code: 'agent_failed', agentCode: 'empty' })
 })
 
 test('a value that is too large to come along is fetched', async (t) => {
@@ -114,32 +228,84 @@ test('a value that is too large to come along is fetched', async (t) => {
 test('the registry is read page by page', async (t) => {
   const { client } = await serve(t, ({ url }, _body, response) => {
     const second = url?.includes('cursor=n%2F2')
-    answer(response, 200, second ? { items: [{ agent_name: 'b' }], next_cursor: null } : { items: [{ agent_name: 'a' }], next_cursor: 'n/2' })
+    const [items, next_cursor] = second ? [[{ ...INSTANCE, agent_name: 'b' }], null] : [[INSTANCE], 'n/2']
+    answer(response, 200, { items, next_cursor } satisfies api.Page<api.RegistryEntry>)
   })
-  const names = []
-  for await (const { agent_name } of client.registry.list()) {
-    names.push(agent_name)
+  const found = []
+  for await (const { agentName, capabilities, labels } of client.registry.list({ capability: 'do' })) {
+    found.push([agentName, capabilities[0]?.maxConcurrency, labels['zone']])
   }
-  assert.deepEqual(names, ['a', 'b'])
+  assert.deepEqual(found, [['a', 2, 'x'], ['b', 2, 'x']])
+})
+
+test('a watched registry begins anew after the connection broke', async (t) => {
+  let calls = 0
+  const { client } = await serve(t, (_request, _body, response) => {
+    calls += 1
+    const events: api.RegistryEvent[] = [{ type: 'resync' }, { type: 'upserted', entry: INSTANCE }, { type: 'synced' }]
+    tell(response, (calls === 1 ? events.slice(0, 2) : events).map((data) => ({ data })), false)
+  })
+  const told = []
+  for await (const change of client.registry.watch()) {
+    told.push(change.type === 'upserted' ? change.entry.agentName : change.type)
+    if (change.type === 'synced') {
+      break
+    }
+  }
+  assert.deepEqual(told, ['resync', 'a', 'resync', 'a', 'synced'])
+})
+
+test('an agent is waited for until it is ready or has failed for good', async (t) => {
+  const counts = { desired: 1, ready: 0, updated: 0 }
+  const status: api.StatusView = {
+    id: 'agt_1',
+    agent: 'a',
+    phase: 'Starting',
+    message: '',
+    since: TASK.updated_at,
+    observed_generation: 1,
+    generation: 2,
+    replicas: counts,
+    conditions: [],
+    replica_details: [],
+    builds: [],
+  }
+  const answers: api.StatusView[] = [
+    // Of before the change.
+    { ...status, phase: 'Ready' },
+    { ...status, observed_generation: 2, phase: 'Failed', reason: 'Unschedulable' },
+    { ...status, observed_generation: 2, phase: 'Ready', replicas: { ...counts, ready: 1 } },
+    { ...status, observed_generation: 2, phase: 'Failed', reason: 'CrashLoop', message: 'exit code 3' },
+  ]
+  const { client } = await serve(t, (_request, _body, response) => answer(response, 200, answers.shift()))
+  assert.equal((await client.agents.untilReady('a')).replicas.ready, 1)
+  await assert.rejects(client.agents.untilReady('a'), (error) => {
+    assert.ok(error instanceof AgentFailedError)
+    assert.equal(error.message, 'a failed: Failed (CrashLoop): exit code 3')
+    return true
+  })
 })
 
 test('deploy uploads a folder as the spec and an archive that tar reads', async (t) => {
   let body: Buffer = Buffer.alloc(0)
   const { client, folder } = await serve(t, (_request, received, response) => {
     body = received
-    answer(response, 202, { agent: { id: 'agt_1' }, status_url: '/api/agents/agt_1/status' })
+    answer(response, 202, { agent: { id: 'agt_1', name: 'a', generation: 3 }, status_url: '/api/agents/agt_1/status', changed: true })
   })
   const source = join(folder, 'source')
   const long = 'deep/'.repeat(30)
   mkdirSync(join(source, long), { recursive: true })
   mkdirSync(join(source, 'node_modules'))
   writeFileSync(join(source, 'node_modules', 'left-out.js'), '')
+  writeFileSync(join(source, '.env'), 'SECRET=1')
+  writeFileSync(join(source, '.env.local'), 'SECRET=1')
+  writeFileSync(join(source, '.env.example'), 'SECRET=')
   writeFileSync(join(source, long, 'žluťoučký kůň.txt'), 'x'.repeat(70_000))
   writeFileSync(join(source, 'run.sh'), '#!/bin/sh\n')
   chmodSync(join(source, 'run.sh'), 0o755)
   symlinkSync('run.sh', join(source, 'link'))
-  const { statusUrl } = await client.deploy(source, { name: 'a', stopGraceMs: 5_000 })
-  assert.equal(statusUrl, '/api/agents/agt_1/status')
+  const { agent, generation, statusUrl } = await client.deploy(source, { name: 'a', stopGraceMs: 5_000 })
+  assert.deepEqual([agent, generation, statusUrl], ['a', 3, '/api/agents/agt_1/status'])
   const text = body.toString('latin1')
   assert.match(text, /name="spec"\r\ncontent-type: application\/json\r\n\r\n\{"name":"a","stop_grace_ms":5000\}\r\n/)
   const from = text.indexOf('\r\n\r\n', text.indexOf('name="source"')) + 4
@@ -147,7 +313,7 @@ test('deploy uploads a folder as the spec and an archive that tar reads', async 
   mkdirSync(unpacked)
   const { status, stderr } = spawnSync('tar', ['-xzf', '-', '-C', unpacked], { input: body.subarray(from, text.lastIndexOf('\r\n--')) })
   assert.equal(status, 0, stderr.toString())
-  assert.deepEqual(readdirSync(unpacked).sort(), ['deep', 'link', 'run.sh'])
+  assert.deepEqual(readdirSync(unpacked).sort(), ['.env.example', 'deep', 'link', 'run.sh'])
   assert.equal(readFileSync(join(unpacked, long, 'žluťoučký kůň.txt'), 'utf8').length, 70_000)
   assert.equal(readFileSync(join(unpacked, 'link'), 'utf8'), '#!/bin/sh\n')
   assert.ok((statSync(join(unpacked, 'run.sh')).mode & 0o100) !== 0)
@@ -159,4 +325,10 @@ test('a link that leads out of the folder is never uploaded', async (t) => {
   mkdirSync(source)
   symlinkSync('../key', join(source, 'stolen'))
   await assert.rejects(client.deploy(source, { name: 'a' }), (error) => error instanceof ConfigError && /leads out/.test(error.message))
+})
+
+test('a folder with an ignore file of its own is left to the command line', async (t) => {
+  const { client, folder } = await serve(t, (_request, _body, response) => answer(response, 202, {}))
+  writeFileSync(join(folder, '.parallaxignore'), 'secrets/')
+  await assert.rejects(client.deploy(folder, { name: 'a' }), (error) => error instanceof ConfigError && /parallax deploy/.test(error.message))
 })

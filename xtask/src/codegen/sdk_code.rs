@@ -29,6 +29,7 @@ fn typescript(
     let inputs = || {
         content_hash(&[
             workspace.root.join("proto"),
+            workspace.root.join("openapi"),
             dir.join("src/gen"),
             dir.join("scripts"),
             dir.join("package.json"),
@@ -53,6 +54,7 @@ fn python(workspace: &Workspace, cache: &Cache, check: bool, skipped: &mut Count
     let inputs = || {
         content_hash(&[
             workspace.root.join("proto"),
+            workspace.root.join("openapi"),
             dir.join("src/parallax_sdk/_generated"),
             dir.join("scripts"),
             dir.join("pyproject.toml"),

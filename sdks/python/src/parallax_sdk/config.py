@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +113,15 @@ class ClientConfig:
     """Everything that a client needs to know to call the HTTP API."""
 
     endpoint: Endpoint
-    api_key: str
+    #: The key itself, or else the file that holds it.
+    api_key: str | Path
     ca_file: Path | None
+
+    def read_key(self) -> str:
+        """The key as it is now; ConfigError when its file cannot be read or is empty."""
+        if isinstance(self.api_key, str):
+            return self.api_key
+        return read_secret(self.api_key, "PARALLAX_API_KEY_FILE")
 
 
 def client_config(
@@ -132,10 +140,35 @@ def client_config(
     if not api_key and not key_file:
         raise ConfigError("cannot connect: set the file with your key (PARALLAX_API_KEY_FILE)")
     ca = ca_file or environ.get("PARALLAX_CA_FILE") or None
-    return ClientConfig(
+    config = ClientConfig(
         endpoint=Endpoint.parse(url),
-        api_key=api_key or read_secret(Path(key_file or ""), "PARALLAX_API_KEY_FILE"),
+        api_key=api_key or Path(key_file or ""),
         ca_file=Path(ca) if ca else None,
+    )
+    # What is wrong now is said now, not at the first request.
+    config.read_key()
+    if config.ca_file is not None:
+        read_file(config.ca_file, "PARALLAX_CA_FILE")
+    return config
+
+
+#: What a failure to trust the server's certificate looks like in OpenSSL and in gRPC.
+_UNTRUSTED = re.compile(r"certificate|CERT_|Ssl handshake failed", re.IGNORECASE)
+
+
+def trust_advice(failure: str, ca_file: Path | None) -> str:
+    """What to do about a connection that failed because of the server's certificate;
+    empty for other failures."""
+    if not _UNTRUSTED.search(failure):
+        return ""
+    if ca_file is None:
+        return (
+            "; set PARALLAX_CA_FILE to a PEM file with the authority that signed the server's "
+            "certificate"
+        )
+    return (
+        f"; PARALLAX_CA_FILE is {ca_file}: it does not hold the authority that signed the "
+        "server's certificate"
     )
 
 

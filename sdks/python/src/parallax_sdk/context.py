@@ -44,6 +44,12 @@ class TaskInfo:
     tracestate: str = ""
     baggage: str = ""
 
+    @property
+    def trace(self) -> dict[str, str]:
+        """What came of the trace: a carrier of OpenTelemetry's propagators."""
+        names = ("traceparent", "tracestate", "baggage")
+        return {name: text for name in names if (text := getattr(self, name))}
+
 
 class TaskPort(Protocol):
     """The running task, as a context sees it. All calls are made on the event loop."""
@@ -84,6 +90,13 @@ class _Shared:
     def traceparent(self) -> str:
         """W3C Trace Context, verbatim; empty when the caller sent none."""
         return self.info.traceparent
+
+    @property
+    def trace(self) -> dict[str, str]:
+        """Of W3C Trace Context and Baggage what the caller sent: pass it on with
+        `client.invoke(…, trace=ctx.trace)`. Where OpenTelemetry is installed, spans
+        of a handler are children of it by themselves."""
+        return self.info.trace
 
     @property
     def cancelled(self) -> bool:

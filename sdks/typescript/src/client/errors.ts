@@ -1,8 +1,11 @@
+import type * as api from '../gen/api.js'
+import type { AgentStatus, ProblemCode } from './types.js'
+
 /** The server answered with a problem document (RFC 9457), or with something that is none. */
 export class ApiError extends Error {
   override readonly name = 'ApiError'
   /** The stable word for the problem, e.g. `agent_unavailable`; `http_<status>` where the server gave none. */
-  readonly code: string
+  readonly code: ProblemCode
   /** The HTTP status. */
   readonly status: number
   /** Names the request in the server's log. */
@@ -17,7 +20,7 @@ export class ApiError extends Error {
   readonly problem: Readonly<Record<string, unknown>>
 
   constructor(status: number, problem: Readonly<Record<string, unknown>>) {
-    const text = (key: string): string | undefined => {
+    const text = (key: keyof api.Problem): string | undefined => {
       const value = problem[key]
       return typeof value === 'string' && value !== '' ? value : undefined
     }
@@ -31,9 +34,27 @@ export class ApiError extends Error {
     this.retryable = problem['retryable'] === true
     this.problem = problem
   }
+
+  /** The error of a problem that came within a stream. @internal */
+  static of(problem: api.Problem): ApiError {
+    return new ApiError(problem.status, { ...problem })
+  }
 }
 
 /** No answer came: the server is away, or the connection broke. Whether the request took effect is unknown. */
 export class ConnectionError extends Error {
   override readonly name = 'ConnectionError'
+}
+
+/** An agent that was waited for did not become ready. */
+export class AgentFailedError extends Error {
+  override readonly name = 'AgentFailedError'
+  /** The last one seen. */
+  readonly status: AgentStatus
+
+  constructor(status: AgentStatus, what: string) {
+    const { phase, reason, message } = status
+    super(`${what}: ${phase}${reason === undefined ? '' : ` (${reason})`}${message === '' ? '' : `: ${message}`}`)
+    this.status = status
+  }
 }

@@ -3,17 +3,23 @@ import { request as secure } from 'node:https'
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 
-import { readToken } from '../config.js'
+import { readToken, trustAdvice } from '../config.js'
 import { ConfigError, messageOf } from '../errors.js'
 import { ApiError, ConnectionError } from './errors.js'
+import { type ServerEvent, serverEvents } from './sse.js'
 
 /** A value of the largest blob with its JSON around it. */
 const MAX_ANSWER_BYTES = 80 * 1024 * 1024
+/** How long the server may stay silent over a request that waits for no agent. */
+export const SILENCE_MS = 30_000
+/** Streams carry a sign of life every 15 seconds; one that misses three is broken. */
+const STREAM_SILENCE_MS = 50_000
 
 /** Where requests go and who makes them. */
 export interface Endpoint {
   readonly url: URL
   readonly roots: Buffer | undefined
+  readonly caFile: string | undefined
   readonly apiKeyFile: string | undefined
 }
 
@@ -27,8 +33,8 @@ export interface ApiRequest {
   /** In place of `json`. */
   readonly body?: Readable
   readonly signal?: AbortSignal | undefined
-  /** How long the connection may stay silent. */
-  readonly silenceMs: number
+  /** How long the connection may stay silent, in milliseconds. */
+  readonly silenceMs?: number
 }
 
 /**
@@ -37,42 +43,62 @@ export interface ApiRequest {
  * @throws ApiError when the server refuses; ConnectionError when no answer
  * comes; the signal's reason when it fires.
  */
-export async function send(endpoint: Endpoint, request: ApiRequest): Promise<unknown> {
-  request.signal?.throwIfAborted()
-  const headers = await headersOf(endpoint, request)
-  try {
-    const answer = await exchange(endpoint, request, headers)
+export function send<T>(endpoint: Endpoint, request: ApiRequest): Promise<T> {
+  return guarded(endpoint, request, async () => {
+    const answer = await exchange(endpoint, request, 'application/json')
     const text = await readAll(answer)
     request.body?.destroy()
-    return interpret(answer.statusCode ?? 0, text)
+    return interpret(answer.statusCode ?? 0, text) as T
+  })
+}
+
+/**
+ * Makes a request whose answer is a stream of server-sent events, and yields
+ * them as they come. Leaving the loop closes the connection.
+ *
+ * @throws as {@link send}, also from the middle of the stream.
+ */
+export async function* stream(endpoint: Endpoint, request: ApiRequest): AsyncGenerator<ServerEvent> {
+  const answer = await guarded(endpoint, request, async () => {
+    const answer = await exchange(endpoint, { ...request, silenceMs: STREAM_SILENCE_MS }, 'text/event-stream')
+    if (!isSuccess(answer.statusCode ?? 0)) {
+      interpret(answer.statusCode ?? 0, await readAll(answer))
+    }
+    return answer
+  })
+  const events = serverEvents(answer)
+  try {
+    for (;;) {
+      const next = await guarded(endpoint, request, () => events.next())
+      if (next.done) {
+        return
+      }
+      yield next.value
+    }
+  } finally {
+    answer.destroy()
+  }
+}
+
+/** Runs `work` and turns whatever it throws into what callers are promised. */
+async function guarded<T>(endpoint: Endpoint, request: ApiRequest, work: () => Promise<T>): Promise<T> {
+  request.signal?.throwIfAborted()
+  try {
+    return await work()
   } catch (error) {
     request.signal?.throwIfAborted()
     if (error instanceof ApiError || error instanceof ConfigError) {
       throw error
     }
-    throw new ConnectionError(`${request.method} ${endpoint.url.origin}/api${request.path}: ${messageOf(error)}`, {
-      cause: error,
-    })
+    const where = `${request.method} ${endpoint.url.origin}/api${request.path}`
+    const advice = trustAdvice(messageOf(error), endpoint.caFile)
+    throw new ConnectionError(`${where}: ${messageOf(error)}${advice}`, { cause: error })
   }
 }
 
-async function headersOf({ apiKeyFile }: Endpoint, request: ApiRequest): Promise<Record<string, string>> {
-  const headers: Record<string, string> = { accept: 'application/json', ...request.headers }
-  const key = await readToken(apiKeyFile)
-  if (key !== undefined) {
-    headers['authorization'] = `Bearer ${key}`
-  }
-  if (request.json !== undefined) {
-    headers['content-type'] = 'application/json'
-  }
-  return headers
-}
-
-async function exchange(
-  { url, roots }: Endpoint,
-  request: ApiRequest,
-  headers: Record<string, string>,
-): Promise<IncomingMessage> {
+async function exchange(endpoint: Endpoint, request: ApiRequest, accept: string): Promise<IncomingMessage> {
+  const headers = await headersOf(endpoint, request, accept)
+  const { url, roots } = endpoint
   const options: RequestOptions & { ca?: Buffer } = {
     method: request.method,
     headers,
@@ -81,8 +107,9 @@ async function exchange(
   }
   const target = new URL(`${url.pathname.replace(/\/$/, '')}/api${request.path}`, url)
   const outgoing = (url.protocol === 'https:' ? secure : plain)(target, options)
-  outgoing.setTimeout(request.silenceMs, () => {
-    outgoing.destroy(new Error(`the server said nothing for ${request.silenceMs} ms`))
+  const silenceMs = request.silenceMs ?? SILENCE_MS
+  outgoing.setTimeout(silenceMs, () => {
+    outgoing.destroy(new Error(`the server said nothing for ${silenceMs} ms`))
   })
   const answered = new Promise<IncomingMessage>((resolve, reject) => {
     outgoing.on('response', resolve).on('error', reject)
@@ -94,6 +121,18 @@ async function exchange(
   // A refusal may come before the upload ends; then it is what counts.
   const uploaded = pipeline(request.body, outgoing)
   return Promise.race([answered, uploaded.then(() => answered)])
+}
+
+async function headersOf({ apiKeyFile }: Endpoint, request: ApiRequest, accept: string): Promise<Record<string, string>> {
+  const headers: Record<string, string> = { accept: `${accept}, application/problem+json`, ...request.headers }
+  const key = await readToken(apiKeyFile)
+  if (key !== undefined) {
+    headers['authorization'] = `Bearer ${key}`
+  }
+  if (request.json !== undefined) {
+    headers['content-type'] = 'application/json'
+  }
+  return headers
 }
 
 async function readAll(answer: IncomingMessage): Promise<string> {
@@ -109,18 +148,21 @@ async function readAll(answer: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
+function isSuccess(status: number): boolean {
+  return status >= 200 && status < 300
+}
+
 function interpret(status: number, text: string): unknown {
-  const ok = status >= 200 && status < 300
   let json: unknown = null
   try {
     json = text === '' ? null : JSON.parse(text)
   } catch (error) {
-    if (ok) {
+    if (isSuccess(status)) {
       throw new Error(`the answer is not JSON: ${messageOf(error)}`)
     }
     json = { detail: text.slice(0, 500) }
   }
-  if (!ok) {
+  if (!isSuccess(status)) {
     throw new ApiError(status, typeof json === 'object' && json !== null ? { ...json } : {})
   }
   return json

@@ -4,8 +4,24 @@ import { dirname, join, posix } from 'node:path'
 
 import { ConfigError } from '../errors.js'
 
-/** What is made on a machine and never belongs to a source. */
-export const DEFAULT_IGNORED = ['.git', 'node_modules', '.venv', '__pycache__', '.DS_Store'] as const
+/** Names that an upload leaves out at any depth, as `parallax deploy` does: what is made anew, and what belongs to tools. */
+const IGNORED: ReadonlySet<string> = new Set([
+  '.DS_Store',
+  '.git',
+  '.hg',
+  '.idea',
+  '.mypy_cache',
+  '.parallax',
+  '.pytest_cache',
+  '.ruff_cache',
+  '.svn',
+  '.venv',
+  '.vscode',
+  '__pycache__',
+  'node_modules',
+])
+/** `.env` files hold secrets; these are templates of such files. */
+const TEMPLATES: ReadonlySet<string> = new Set(['.env.example', '.env.sample', '.env.template'])
 
 const BLOCK = 512
 /** The ustar header has room for so many bytes of a name; longer ones get a PAX record. */
@@ -26,10 +42,15 @@ interface Entry {
  * A folder as a tar archive, piece by piece. The same content makes the same
  * bytes: entries are sorted, owners and times are left out.
  *
- * @throws ConfigError for a link that leads out of the folder, and for what is
- * neither file, folder nor link.
+ * @param ignored names to leave out beside the usual ones
+ * @throws ConfigError for a link that leads out of the folder, for what is
+ * neither file, folder nor link, and for a folder with a `.parallaxignore`.
  */
 export async function* tarOf(folder: string, ignored: ReadonlySet<string>): AsyncGenerator<Buffer> {
+  // It may keep secrets out, and a guess at its patterns could let them in.
+  if ((await readdir(folder)).includes('.parallaxignore')) {
+    throw new ConfigError(`${folder} has a .parallaxignore, which only \`parallax deploy\` reads: use that, or pass a .tar.gz of your own`)
+  }
   for await (const entry of walk(folder, '', ignored)) {
     yield header(entry)
     if (entry.type === '0') {
@@ -40,7 +61,7 @@ export async function* tarOf(folder: string, ignored: ReadonlySet<string>): Asyn
 }
 
 async function* walk(root: string, under: string, ignored: ReadonlySet<string>): AsyncGenerator<Entry> {
-  const names = (await readdir(join(root, under))).filter((name) => !ignored.has(name)).sort()
+  const names = (await readdir(join(root, under))).filter((name) => !isIgnored(name, under, ignored)).sort()
   for (const base of names) {
     const name = posix.join(under, base)
     const stat = await lstat(join(root, name))
@@ -55,6 +76,13 @@ async function* walk(root: string, under: string, ignored: ReadonlySet<string>):
       throw new ConfigError(`${join(root, name)} cannot be uploaded: it is not a file, a folder or a link`)
     }
   }
+}
+
+function isIgnored(name: string, under: string, more: ReadonlySet<string>): boolean {
+  const isSecret = (name === '.env' || name.startsWith('.env.')) && !TEMPLATES.has(name)
+  // `target` is a build's output only where the source begins.
+  const isBuilt = name.endsWith('.pyc') || (name === 'target' && under === '')
+  return IGNORED.has(name) || more.has(name) || isSecret || isBuilt
 }
 
 async function inside(root: string, name: string): Promise<string> {

@@ -6,6 +6,7 @@ import type { BlobRef, Payload, TaskRef } from '../gen/parallax/v1/common_pb.js'
 import { type Logger, withFields } from '../logger.js'
 import { Result, result } from '../result.js'
 import type { Gate } from './gate.js'
+import { withinTrace } from './trace.js'
 import { InputQueue } from './inputs.js'
 import { PartialStream } from './partials.js'
 import { keyOf, type UpFrame } from './wire.js'
@@ -128,7 +129,8 @@ export class Execution {
   async #handle(): Promise<Result<unknown>> {
     const input = await this.#decode(this.#task.input)
     this.#capability.validate(input)
-    const returned = await this.#capability.handler(input, this.#context())
+    const context = this.#context()
+    const returned = await withinTrace(context.trace, () => this.#capability.handler(input, context))
     if (this.#reason()?.kind === 'deadline') {
       throw this.#reason()
     }

@@ -1,6 +1,6 @@
 import { status } from '@grpc/grpc-js'
 
-import type { Connection } from '../config.js'
+import { type Connection, trustAdvice } from '../config.js'
 import { messageOf, type RefusalCode, SessionRefusedError } from '../errors.js'
 import { Goaway_Reason, type Hello, type Welcome } from '../gen/parallax/v1/agents_pb.js'
 import type { Logger } from '../logger.js'
@@ -63,7 +63,7 @@ export class Supervisor implements SessionListener {
         if (delayMs === undefined || this.#finished()) {
           return
         }
-        this.#log.info('connecting again', { in_ms: Math.round(delayMs), because: describe(end) })
+        this.#log.info('connecting again', { in_ms: Math.round(delayMs), because: describe(end, this.#options.connection.caFile) })
         await pause(delayMs, this.#hurry.signal)
       }
     } finally {
@@ -233,13 +233,13 @@ function refusalOf(code: status, welcomed: boolean): RefusalCode | undefined {
   }
 }
 
-function describe(end: SessionEnd): string {
+function describe(end: SessionEnd, caFile: string | undefined): string {
   switch (end.kind) {
     case 'closed':
       return 'closed'
     case 'goaway':
       return `${Goaway_Reason[end.reason]} ${end.message}`.trim()
     case 'status':
-      return `${status[end.code]} ${end.message}`.trim()
+      return `${status[end.code]} ${end.message}${end.code === status.UNAVAILABLE ? trustAdvice(end.message, caFile) : ''}`.trim()
   }
 }

@@ -1,8 +1,22 @@
 """Deploys agents and calls them over the HTTP API."""
 
 from .client import Client
-from .models import Deployment, InvokeResult, RegistryEntry, TaskRecord
+from .models import (
+    AgentStatus,
+    Deployment,
+    DeploySpec,
+    InvokeResult,
+    Partial,
+    Progress,
+    ReceivedEvidence,
+    RegistryChange,
+    RegistryEntry,
+    StoredValue,
+    TaskEvent,
+    TaskRecord,
+)
 from .problem import (
+    AgentFailedError,
     ApiError,
     AuthError,
     ConflictError,
@@ -12,14 +26,23 @@ from .problem import (
 )
 
 __all__ = [
+    "AgentFailedError",
+    "AgentStatus",
     "ApiError",
     "AuthError",
     "Client",
     "ConflictError",
+    "DeploySpec",
     "Deployment",
     "InvokeResult",
     "NotFoundError",
+    "Partial",
+    "Progress",
+    "ReceivedEvidence",
+    "RegistryChange",
     "RegistryEntry",
+    "StoredValue",
+    "TaskEvent",
     "TaskFailedError",
     "TaskRecord",
     "TransportError",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ParallaxError
+
+if TYPE_CHECKING:
+    from .models import AgentStatus
 
 #: Codes that judge a task, not the request: the server did its part.
 TASK_CODES = frozenset(
@@ -34,7 +37,14 @@ class ApiError(ParallaxError):
         words = (problem.get(name) for name in ("detail", "message", "title"))
         self.message = str(next((word for word in words if word), self.code))
         self.request_id = str(problem.get("request_id") or "")
+        #: The task that this speaks of; empty where there is none.
+        self.task_id = str(problem.get("task_id") or "")
         super().__init__(f"{self.code}: {self.message}")
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later."""
+        return bool(self.problem.get("retryable"))
 
 
 class AuthError(ApiError):
@@ -57,9 +67,16 @@ class TaskFailedError(ApiError):
         """The agent's own word, where the agent failed the task."""
         return str(self.problem.get("agent_code") or "")
 
-    @property
-    def retryable(self) -> bool:
-        return bool(self.problem.get("retryable"))
+
+class AgentFailedError(ParallaxError):
+    """An agent that was waited for did not become ready."""
+
+    def __init__(self, status: AgentStatus, what: str) -> None:
+        reason = f" ({status.reason})" if status.reason else ""
+        message = f": {status.message}" if status.message else ""
+        super().__init__(f"{what}: {status.phase}{reason}{message}")
+        #: The last one seen.
+        self.status = status
 
 
 _BY_STATUS: Mapping[int, type[ApiError]] = {
@@ -80,6 +97,19 @@ def error_of(status: int, body: bytes) -> ApiError:
         # For example the page of a proxy in between.
         text = body[:500].decode("utf-8", errors="replace").strip()
         problem = {"detail": text or f"the server answered {status}"}
+    return typed_error(status, problem)
+
+
+def problem_in(entry: Mapping[str, Any]) -> ApiError | None:
+    """The typed error for an entry of a stream that tells why it ends."""
+    problem = entry.get("problem")
+    if not isinstance(problem, dict):
+        return None
+    return typed_error(int(problem.get("status") or 0), problem)
+
+
+def typed_error(status: int, problem: Mapping[str, Any]) -> ApiError:
+    """The class that fits a problem document."""
     if problem.get("code") in TASK_CODES:
         return TaskFailedError(status, problem)
     return _BY_STATUS.get(status, ApiError)(status, problem)

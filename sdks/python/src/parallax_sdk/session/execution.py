@@ -20,6 +20,7 @@ from .link import Link
 from .payload import store_value
 from .task import RunningTask, Stop
 from .threads import in_thread
+from .trace import within_trace
 
 log = logging.getLogger("parallax_sdk")
 
@@ -123,14 +124,15 @@ async def _call(
         logging.getLogger(f"parallax_sdk.task.{capability.name}"), {"task_id": info.task_id}
     )
     try:
-        if not capability.is_async:
-            loop = asyncio.get_running_loop()
-            context = SyncContext(info, task, task.due, logger, task.stop_asked, loop=loop)
-            name = f"{capability.name}-{info.task_id}"
-            plain = cast(SyncHandler, capability.handler)
-            return await in_thread(lambda: plain(value, context), name, context.ask_to_stop)
-        coroutine = cast(AsyncHandler, capability.handler)
-        return await coroutine(value, Context(info, task, task.due, logger, task.stop_asked))
+        with within_trace(info.trace):
+            if not capability.is_async:
+                loop = asyncio.get_running_loop()
+                context = SyncContext(info, task, task.due, logger, task.stop_asked, loop=loop)
+                name = f"{capability.name}-{info.task_id}"
+                plain = cast(SyncHandler, capability.handler)
+                return await in_thread(lambda: plain(value, context), name, context.ask_to_stop)
+            coroutine = cast(AsyncHandler, capability.handler)
+            return await coroutine(value, Context(info, task, task.due, logger, task.stop_asked))
     except (SystemExit, KeyboardInterrupt) as error:
         # Left alone they would end the agent and every other task with it.
         raise RuntimeError(f"the handler raised {type(error).__name__}") from error

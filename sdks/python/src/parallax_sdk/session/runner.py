@@ -12,7 +12,7 @@ from typing import Any
 from .._generated import agents_pb2 as agents
 from .._version import __version__
 from ..capability import Capability
-from ..config import AgentConfig
+from ..config import AgentConfig, trust_advice
 from ..errors import ConfigError, RefusedError, SupersededError
 from .backoff import Backoff
 from .channel import Services
@@ -153,7 +153,8 @@ class Runner:
 
     async def _pause(self, ending: Ending) -> None:
         delay = self._backoff.next_delay(ending.delay)
-        log.warning("disconnected (%s); connecting again in %.1f s", ending.message, delay)
+        why = ending.message + trust_advice(ending.message, self._config.ca_file)
+        log.warning("disconnected (%s); connecting again in %.1f s", why, delay)
         await asyncio.sleep(delay)
 
     async def _drain(self) -> None:

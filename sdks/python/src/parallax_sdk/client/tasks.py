@@ -1,0 +1,83 @@
+"""Durable tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from urllib.parse import quote
+
+from .._generated import api
+from ..json_value import JsonValue
+from .http import Request, Transport
+from .models import InvokeResult, TaskEvent, TaskRecord
+from .pages import pages
+
+
+class Tasks:
+    """Durable tasks: `client.tasks`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._api = transport
+
+    async def get(self, task_id: str) -> TaskRecord:
+        document: api.TaskView = await self._api.call("GET", _path(task_id))
+        record = TaskRecord.of(document)
+        answer = (document.get("outcome") or {}).get("answer")
+        return record.with_answer(await whole(self._api, answer)) if answer else record
+
+    async def list(
+        self, agent: str | None = None, state: str | None = None
+    ) -> AsyncIterator[TaskRecord]:
+        """Tasks, newest first, page by page as they are needed."""
+        query = {"agent": agent or "", "state": state or ""}
+        async for document in pages(self._api, "/api/tasks", query):
+            yield TaskRecord.of(document)
+
+    async def cancel(self, task_id: str, reason: str = "") -> TaskRecord:
+        """Asks for the end of a task; whether it stops shows in its state."""
+        body = {"reason": reason}
+        return TaskRecord.of(await self._api.call("POST", f"{_path(task_id)}/cancel", body))
+
+    async def input(self, task_id: str, input_id: str, value: JsonValue) -> None:
+        """Sends an answer, or any further message, to a running task."""
+        body = {"input_id": input_id, "value": value}
+        await self._api.call("POST", f"{_path(task_id)}/input", body)
+
+    async def events(self, task_id: str, after: int = 0) -> AsyncGenerator[TaskEvent, None]:
+        """Every change of a task, from the first one or from after a cursor, until its end.
+
+        A server that restarts meanwhile interrupts this and does not end it.
+        """
+        request = Request("GET", f"{_path(task_id)}/events")
+        cursor = str(after) if after else ""
+        async with aclosing(self._api.follow(request, cursor)) as entries:
+            async for entry in entries:
+                if event := entry.get("event"):
+                    yield TaskEvent.of(event)
+
+    async def wait(self, task_id: str, timeout: float | None = None) -> TaskRecord:
+        """Waits until the task has ended, also through restarts of the server;
+        asyncio.TimeoutError after `timeout` seconds."""
+        return await asyncio.wait_for(self._until_done(task_id), timeout)
+
+    async def _until_done(self, task_id: str) -> TaskRecord:
+        after = 0
+        while True:
+            record = await self.get(task_id)
+            if record.done:
+                return record
+            async for event in self.events(task_id, after):
+                after = event.cursor
+
+
+async def whole(transport: Transport, document: api.InvokeResponse) -> InvokeResult:
+    """An answer with its value, also where that is too large to come along."""
+    result = InvokeResult.of(document)
+    if not document.get("blob"):
+        return result
+    return result.with_value(await transport.call("GET", f"{_path(result.task_id)}/blob"))
+
+
+def _path(task_id: str) -> str:
+    return f"/api/tasks/{quote(task_id, safe='')}"
