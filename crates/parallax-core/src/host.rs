@@ -43,6 +43,17 @@ pub struct HostFacts {
     pub max_replicas: u32,
 }
 
+/// Whether a host is there. Missing for a moment is not gone: for one lease after its connection
+/// ended, or after the server was started, it may come back as if nothing had been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contact {
+    Connected,
+    /// Not heard since a moment ago; how it is now is not known.
+    Awaited,
+    /// It has stayed away for longer than a lease.
+    Away,
+}
+
 /// What keeps replicas on one host apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,6 +1,6 @@
 //! Which host gets a replica.
 
-use crate::host::{Host, IsolationMeans};
+use crate::host::{Contact, Host, IsolationMeans};
 use crate::id::HostId;
 use crate::manifest::{IsolationTier, Resources};
 
@@ -8,7 +8,7 @@ use crate::manifest::{IsolationTier, Resources};
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     pub host: &'a Host,
-    pub connected: bool,
+    pub contact: Contact,
     /// Replicas assigned to it, over all tenants.
     pub assigned: u32,
     pub cpu_reserved: u64,
@@ -26,9 +26,17 @@ pub fn choose(
 ) -> Result<HostId, Unschedulable> {
     let mut refusals = Vec::new();
     let mut best: Option<&Candidate<'_>> = None;
+    let mut awaited = false;
     for candidate in candidates {
+        let name = &candidate.host.name;
         match refusal(candidate, demand, isolation) {
-            Some(why) => refusals.push(format!("{}: {why}", candidate.host.name)),
+            Some(why) => refusals.push(format!("{name}: {why}")),
+            None if candidate.contact == Contact::Awaited => {
+                awaited = true;
+                refusals.push(format!(
+                    "{name}: not heard since a moment ago, and expected back"
+                ));
+            }
             None if best.is_none_or(|b| candidate.assigned < b.assigned) => best = Some(candidate),
             None => {}
         }
@@ -39,9 +47,10 @@ pub fn choose(
     let isolation_only = !refusals.is_empty()
         && candidates
             .iter()
-            .all(|c| c.connected && lacks_isolation(c, isolation));
+            .all(|c| c.contact == Contact::Connected && lacks_isolation(c, isolation));
     Err(Unschedulable {
         isolation_only,
+        awaited,
         words: if refusals.is_empty() {
             "no host has joined; start one with `parallax host`".to_owned()
         } else {
@@ -50,13 +59,15 @@ pub fn choose(
     })
 }
 
-/// No host can take the replica.
+/// Why no host can take the replica.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{words}")]
 pub struct Unschedulable {
     pub words: String,
     /// Every host was refused for its isolation alone.
     pub isolation_only: bool,
+    /// A host that would do was here a moment ago: whether it can be placed is not known yet.
+    pub awaited: bool,
 }
 
 fn lacks_isolation(candidate: &Candidate<'_>, isolation: IsolationTier) -> bool {
@@ -72,8 +83,9 @@ fn refusal(
     isolation: IsolationTier,
 ) -> Option<String> {
     let facts = &candidate.host.facts;
-    if !candidate.connected {
-        return Some("not connected".to_owned());
+    if candidate.contact == Contact::Away {
+        let last = candidate.host.last_seen_at;
+        return Some(format!("not connected, last heard of at {last}"));
     }
     if lacks_isolation(candidate, isolation) {
         return Some(format!("cannot give isolation `{isolation}`"));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::build::{Build, BuildPhase};
+use crate::host::Contact;
 use crate::placement::Unschedulable;
 use crate::replica::{Replica, ReplicaPhase, Want};
 use crate::time::Timestamp;
@@ -150,14 +151,21 @@ pub struct Evidence<'a> {
     pub replicas: &'a [ReplicaEvidence],
     /// Why a replica could not be placed, in the scheduler's words.
     pub unschedulable: Option<&'a Unschedulable>,
+    /// Which hosts are away and since when, in words; what is said of a replica that is lost with
+    /// one of them.
+    pub away: &'a str,
     pub conditions: &'a [Condition],
 }
 
-/// A replica and whether its agent is registered now.
+/// A replica and what is known of it now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplicaEvidence {
     pub replica: Replica,
+    /// Whether its agent is connected.
     pub registered: bool,
+    /// Whether its host is. `Awaited` also when the host is and the server was started a moment
+    /// ago, so that the agent has not had the time to come back.
+    pub contact: Contact,
 }
 
 impl ReplicaEvidence {
@@ -165,18 +173,36 @@ impl ReplicaEvidence {
     /// (if it has one) passes.
     #[must_use]
     pub fn is_ready(&self) -> bool {
+        self.registered && self.may_serve()
+    }
+
+    /// Whether nobody can say now if it takes work: it ran when it was last heard of, and it, or
+    /// its host, has time to come back.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        !self.registered && self.contact == Contact::Awaited && self.may_serve()
+    }
+
+    fn may_serve(&self) -> bool {
         self.replica.want == Want::Run
             && self.replica.observed.phase == ReplicaPhase::Running
-            && self.registered
             && self.replica.observed.probe_ok != Some(false)
     }
 }
 
 /// Derives the status at `now`; `since` stays when neither phase nor reason changed.
+///
+/// What is not known counts as it was when it was last observed: after a server's start, and while
+/// a host is away for a moment, an agent neither fails nor becomes better than it was.
 #[must_use]
 pub fn derive(evidence: &Evidence<'_>, previous: &Status, now: Timestamp) -> Status {
-    let counts = count(evidence);
-    let (phase, reason, message) = judge(evidence, counts);
+    let seen = Seen {
+        evidence,
+        previous,
+        ready: which_are_ready(evidence, previous),
+    };
+    let counts = seen.count();
+    let (phase, reason, message) = seen.judge(counts);
     let same = previous.phase == phase && previous.reason == reason;
     Status {
         phase,
@@ -189,86 +215,161 @@ pub fn derive(evidence: &Evidence<'_>, previous: &Status, now: Timestamp) -> Sta
     }
 }
 
+/// Of each replica whether it counts as ready. As many of those of which nothing is known do as
+/// make up what was last observed, the oldest first.
+fn which_are_ready(evidence: &Evidence<'_>, previous: &Status) -> Vec<bool> {
+    let replicas = evidence.replicas;
+    let mut ready: Vec<bool> = replicas.iter().map(ReplicaEvidence::is_ready).collect();
+    let known = ready.iter().filter(|ready| **ready).count();
+    let assumed = (previous.replicas.ready as usize).saturating_sub(known);
+    let unknown = ready
+        .iter_mut()
+        .zip(replicas)
+        .filter(|(_, e)| e.is_unknown());
+    unknown.take(assumed).for_each(|(ready, _)| *ready = true);
+    ready
+}
+
 type Verdict = (Phase, Option<Reason>, String);
 
-fn count(evidence: &Evidence<'_>) -> ReplicaCounts {
-    let of_number =
-        |e: &&ReplicaEvidence| Some(e.replica.revision_number) == evidence.revision_number;
-    let live =
-        |e: &&ReplicaEvidence| e.replica.want == Want::Run && !e.replica.observed.phase.is_over();
-    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    ReplicaCounts {
-        desired: evidence.desired,
-        ready: number(evidence.replicas.iter().filter(|e| e.is_ready()).count()),
-        updated: number(
-            evidence
-                .replicas
-                .iter()
-                .filter(of_number)
-                .filter(live)
-                .count(),
-        ),
+/// The evidence, with what it is taken to mean.
+struct Seen<'a> {
+    evidence: &'a Evidence<'a>,
+    previous: &'a Status,
+    /// Of each replica of the evidence, whether it counts as ready.
+    ready: Vec<bool>,
+}
+
+impl Seen<'_> {
+    fn replicas(&self) -> impl Iterator<Item = (&ReplicaEvidence, bool)> {
+        self.evidence
+            .replicas
+            .iter()
+            .zip(self.ready.iter().copied())
+    }
+
+    fn count(&self) -> ReplicaCounts {
+        let updated = |e: &&ReplicaEvidence| {
+            Some(e.replica.revision_number) == self.evidence.revision_number
+                && e.replica.want == Want::Run
+                && !e.replica.observed.phase.is_over()
+        };
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        ReplicaCounts {
+            desired: self.evidence.desired,
+            ready: number(self.ready.iter().filter(|ready| **ready).count()),
+            updated: number(self.evidence.replicas.iter().filter(updated).count()),
+        }
+    }
+
+    fn judge(&self, counts: ReplicaCounts) -> Verdict {
+        let evidence = self.evidence;
+        if evidence.deleting || evidence.suspended {
+            let present = |e: &ReplicaEvidence| !e.replica.observed.phase.is_over();
+            let phase = match (evidence.replicas.iter().any(present), evidence.deleting) {
+                (true, _) => Phase::Draining,
+                (false, true) => Phase::Deleted,
+                (false, false) => Phase::Suspended,
+            };
+            return (phase, None, String::new());
+        }
+        let Some(number) = evidence.revision_number else {
+            let message = "no source was deployed yet".to_owned();
+            return (Phase::Pending, None, message);
+        };
+        if evidence.desired == 0 {
+            let message = "0 replicas are wanted".to_owned();
+            return (Phase::Ready, Some(Reason::ScaledToZero), message);
+        }
+        let updated_ready = self
+            .replicas()
+            .filter(|(e, ready)| *ready && e.replica.revision_number == number)
+            .count();
+        let complete = updated_ready >= evidence.desired as usize;
+        match (complete, counts.ready, self.trouble()) {
+            (true, _, _) => (Phase::Ready, None, String::new()),
+            (false, 0, Some((reason, message))) => (Phase::Failed, Some(reason), message),
+            (false, 0, None) => in_progress(evidence),
+            (false, ready, None) if ready >= evidence.desired => (
+                Phase::Ready,
+                Some(Reason::RollingOut),
+                format!("revision {number} is being rolled out"),
+            ),
+            (false, _, None) => (Phase::Degraded, None, shortfall(counts)),
+            (false, _, Some((reason, message))) => (
+                Phase::Degraded,
+                Some(reason),
+                format!("{}; {message}", shortfall(counts)),
+            ),
+        }
+    }
+
+    /// The worst thing that stands in the way of the wanted revision, if anything does.
+    fn trouble(&self) -> Option<(Reason, String)> {
+        let evidence = self.evidence;
+        match evidence.unschedulable {
+            Some(nowhere) if !nowhere.awaited => {
+                let reason = match nowhere.isolation_only {
+                    true => Reason::IsolationUnavailable,
+                    false => Reason::Unschedulable,
+                };
+                return Some((reason, nowhere.words.clone()));
+            }
+            Some(_) if self.was_unschedulable() => return self.previous_trouble(),
+            _ => {}
+        }
+        let failed = evidence
+            .builds
+            .iter()
+            .find(|b| matches!(b.phase, BuildPhase::Failed | BuildPhase::Cancelled));
+        if let Some(build) = failed {
+            let reason = build.reason.unwrap_or(match build.phase {
+                BuildPhase::Cancelled => Reason::BuildCancelled,
+                _ => Reason::BuildFailed,
+            });
+            return Some((reason, build.message.clone()));
+        }
+        self.replicas()
+            .filter(|(e, ready)| !ready && e.replica.want == Want::Run)
+            .filter_map(|(e, _)| {
+                let (reason, message) = replica_trouble(e, evidence.away)?;
+                Some((e.replica.revision_number, reason, message))
+            })
+            .max_by_key(|(number, ..)| *number)
+            .map(|(_, reason, message)| (reason, message))
+    }
+
+    fn was_unschedulable(&self) -> bool {
+        let reason = self.previous.reason;
+        self.previous.observed_generation == self.evidence.generation
+            && matches!(
+                reason,
+                Some(Reason::Unschedulable | Reason::IsolationUnavailable)
+            )
+    }
+
+    fn previous_trouble(&self) -> Option<(Reason, String)> {
+        let said = self.previous.message.as_str();
+        let words = match self.previous.phase {
+            // Without the shortfall, which is said anew.
+            Phase::Degraded => said.split_once("; ").map_or(said, |(_, words)| words),
+            _ => said,
+        };
+        Some((self.previous.reason?, words.to_owned()))
     }
 }
 
-fn judge(evidence: &Evidence<'_>, counts: ReplicaCounts) -> Verdict {
-    let present = evidence
-        .replicas
-        .iter()
-        .any(|e| !e.replica.observed.phase.is_over());
-    if evidence.deleting {
-        let phase = if present {
-            Phase::Draining
-        } else {
-            Phase::Deleted
-        };
-        return (phase, None, String::new());
+/// What keeps a replica from taking work, if its host has said so, or has stayed away.
+fn replica_trouble(evidence: &ReplicaEvidence, away: &str) -> Option<(Reason, String)> {
+    let observed = &evidence.replica.observed;
+    if evidence.contact == Contact::Away && !observed.phase.is_over() {
+        return Some((Reason::HostLost, away.to_owned()));
     }
-    if evidence.suspended {
-        let phase = if present {
-            Phase::Draining
-        } else {
-            Phase::Suspended
-        };
-        return (phase, None, String::new());
-    }
-    let Some(number) = evidence.revision_number else {
-        return (
-            Phase::Pending,
-            None,
-            "no source was deployed yet".to_owned(),
-        );
+    let message = match &observed.exit {
+        Some(exit) if observed.message.is_empty() => exit.to_string(),
+        _ => observed.message.clone(),
     };
-    if evidence.desired == 0 {
-        return (
-            Phase::Ready,
-            Some(Reason::ScaledToZero),
-            "0 replicas are wanted".to_owned(),
-        );
-    }
-    let trouble = trouble(evidence);
-    let updated_ready = evidence
-        .replicas
-        .iter()
-        .filter(|e| e.replica.revision_number == number && e.is_ready())
-        .count();
-    let complete = updated_ready >= evidence.desired as usize;
-    match (complete, counts.ready, trouble) {
-        (true, _, _) => (Phase::Ready, None, String::new()),
-        (false, 0, Some((reason, message))) => (Phase::Failed, Some(reason), message),
-        (false, 0, None) => in_progress(evidence),
-        (false, ready, None) if ready >= evidence.desired => (
-            Phase::Ready,
-            Some(Reason::RollingOut),
-            format!("revision {number} is being rolled out"),
-        ),
-        (false, _, None) => (Phase::Degraded, None, shortfall(counts)),
-        (false, _, Some((reason, message))) => (
-            Phase::Degraded,
-            Some(reason),
-            format!("{}; {message}", shortfall(counts)),
-        ),
-    }
+    Some((observed.reason?, message))
 }
 
 fn shortfall(counts: ReplicaCounts) -> String {
@@ -289,53 +390,18 @@ fn in_progress(evidence: &Evidence<'_>) -> Verdict {
         .iter()
         .find(|e| e.replica.observed.phase == ReplicaPhase::Running && !e.registered);
     if evidence.replicas.is_empty() {
-        return (Phase::Pending, None, "waiting for a host".to_owned());
+        let words = evidence.unschedulable.map(|nowhere| nowhere.words.clone());
+        let words = words.unwrap_or_else(|| "waiting for a host".to_owned());
+        return (Phase::Pending, None, words);
     }
     match waiting {
         Some(_) => (
             Phase::Starting,
             Some(Reason::NotRegistered),
-            "the process runs and has not registered yet".to_owned(),
+            "the process runs and its agent is not connected".to_owned(),
         ),
         None => (Phase::Starting, None, String::new()),
     }
-}
-
-/// The worst thing that stands in the way of the wanted revision, if anything does.
-fn trouble(evidence: &Evidence<'_>) -> Option<(Reason, String)> {
-    if let Some(nowhere) = evidence.unschedulable {
-        let reason = match nowhere.isolation_only {
-            true => Reason::IsolationUnavailable,
-            false => Reason::Unschedulable,
-        };
-        return Some((reason, nowhere.words.clone()));
-    }
-    let failed = evidence
-        .builds
-        .iter()
-        .find(|b| matches!(b.phase, BuildPhase::Failed | BuildPhase::Cancelled));
-    if let Some(build) = failed {
-        let reason = build.reason.unwrap_or(match build.phase {
-            BuildPhase::Cancelled => Reason::BuildCancelled,
-            _ => Reason::BuildFailed,
-        });
-        return Some((reason, build.message.clone()));
-    }
-    let wanted = |e: &&ReplicaEvidence| e.replica.want == Want::Run && !e.is_ready();
-    evidence
-        .replicas
-        .iter()
-        .filter(wanted)
-        .filter_map(|e| {
-            let reason = e.replica.observed.reason?;
-            let message = match &e.replica.observed.exit {
-                Some(exit) if e.replica.observed.message.is_empty() => exit.to_string(),
-                _ => e.replica.observed.message.clone(),
-            };
-            Some((e.replica.revision_number, reason, message))
-        })
-        .max_by_key(|(number, ..)| *number)
-        .map(|(_, reason, message)| (reason, message))
 }
 
 #[cfg(test)]

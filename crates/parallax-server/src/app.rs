@@ -23,6 +23,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parallax_core::id::{AgentId, TenantId};
+use parallax_core::time::Timestamp;
 use parallax_store::{BlobStore, Store};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -105,6 +106,8 @@ pub struct App {
     pub collecting: tokio::sync::RwLock<()>,
     /// When this server started: what agents do not say within a lease from then on is not known.
     pub started: Instant,
+    /// The same by the clock: what was there before may still come back.
+    pub started_at: Timestamp,
     /// Every task that the server started; awaited at shutdown.
     pub tasks: TaskTracker,
     pub shutdown: CancellationToken,
@@ -127,6 +130,7 @@ impl App {
     #[must_use]
     pub fn assemble(parts: Parts) -> (Arc<Self>, mpsc::UnboundedReceiver<DurableEvent>) {
         let (durable, news) = mpsc::unbounded_channel();
+        let started_at = parts.clock.now();
         let app = Arc::new_cyclic(|weak| Self {
             auth: Authenticator::new(parts.store.clone(), parts.clock.clone(), parts.pepper),
             store: parts.store,
@@ -143,6 +147,7 @@ impl App {
             naming: Arc::default(),
             collecting: tokio::sync::RwLock::default(),
             started: Instant::now(),
+            started_at,
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             weak: weak.clone(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use parallax_core::id::{HostId, ReplicaId, TenantId};
 use parallax_core::time::Timestamp;
 use parking_lot::RwLock;
+use tokio::time::Instant;
 
 pub use connection::Connection;
 pub use log_streams::{LogFrame, LogStreams, LogSubscription};
@@ -17,6 +18,8 @@ pub use log_streams::{LogFrame, LogStreams, LogSubscription};
 #[derive(Debug, Default)]
 pub struct Hosts {
     connected: RwLock<HashMap<HostId, Arc<Connection>>>,
+    /// When the sessions of those that are not connected ended, since this server's start.
+    left: RwLock<HashMap<HostId, Instant>>,
     usage: RwLock<HashMap<ReplicaId, Usage>>,
     pub log_streams: LogStreams,
 }
@@ -51,6 +54,7 @@ impl Hosts {
         if current.is_some_and(|c| c.epoch > connection.epoch) {
             return Joined::Overtaken;
         }
+        self.left.write().remove(&connection.host);
         match connected.insert(connection.host, Arc::clone(connection)) {
             Some(old) => Joined::Instead(old),
             None => Joined::Alone,
@@ -65,6 +69,7 @@ impl Hosts {
             .is_some_and(|c| c.epoch == connection.epoch);
         if current {
             connected.remove(&connection.host);
+            self.left.write().insert(connection.host, Instant::now());
         }
         current
     }
@@ -75,6 +80,12 @@ impl Hosts {
 
     pub fn is_connected(&self, host: HostId) -> bool {
         self.connected.read().contains_key(&host)
+    }
+
+    /// When the host's last session ended; `None` while it is connected, and when it has had none
+    /// since this server's start.
+    pub fn left_at(&self, host: HostId) -> Option<Instant> {
+        self.left.read().get(&host).copied()
     }
 
     /// Has the host sent what it should run, soon.

@@ -302,6 +302,13 @@ impl HostDouble {
         Self::connect(&self.app, self.principal, self.id, observed).await
     }
 
+    /// The same host, with a server that was started in the meantime.
+    pub(crate) async fn at(self, world: &World, observed: v1::Observed) -> Self {
+        let host = Self::connect(&world.app, self.principal, self.id, observed).await;
+        world.app.host_joined(&host.connection).await;
+        host
+    }
+
     pub(crate) async fn desired(&mut self) -> v1::Desired {
         let read = self.app.desired(&self.connection, &mut self.state).await;
         read.expect("the store works")

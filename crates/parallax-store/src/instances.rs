@@ -37,6 +37,15 @@ pub async fn epoch(tx: &mut Tx, instance_uuid: &str) -> Result<Option<u64>, Stor
     .await
 }
 
+/// Whether the tenant has an instance that was given an epoch before `before`: one that may come
+/// back to a server which was started then.
+pub async fn any_before(tx: &mut Tx, before: Timestamp) -> Result<bool, StoreError> {
+    let tenant = tx.tenant()?;
+    let sql = "SELECT 1 AS one FROM instances WHERE tenant_id = $1 AND last_seen_at < $2 LIMIT 1";
+    let found = tx.find(sql, values![tenant, before], |_| Ok(())).await?;
+    Ok(found.is_some())
+}
+
 /// Forgets instances that were given no epoch since `before`; returns how many. System only.
 pub async fn prune(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
     tx.check_system("instance")?;

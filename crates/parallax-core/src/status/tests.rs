@@ -27,6 +27,7 @@ fn replica(phase: ReplicaPhase, registered: bool) -> ReplicaEvidence {
     ReplicaEvidence {
         replica,
         registered,
+        contact: Contact::Connected,
     }
 }
 
@@ -68,6 +69,7 @@ fn status_of(
         builds,
         replicas,
         unschedulable: None,
+        away: "",
         conditions: &[],
     };
     let status = derive(&evidence, &Status::pending(at(0)), at(1));
@@ -124,6 +126,7 @@ fn a_crash_loop_shows_its_evidence() {
         builds: &[],
         replicas: &[one],
         unschedulable: None,
+        away: "",
         conditions: &[],
     };
     let status = derive(&evidence, &Status::pending(at(0)), at(1));
@@ -171,6 +174,7 @@ fn since_moves_only_with_phase_or_reason() {
         builds: &[],
         replicas: &replicas,
         unschedulable: None,
+        away: "",
         conditions: &[],
     };
     let first = derive(&evidence, &Status::pending(at(0)), at(1));
@@ -183,6 +187,7 @@ fn an_isolation_that_no_host_can_give_is_named_as_that() {
     let nowhere = |isolation_only| Unschedulable {
         words: "local: cannot give isolation `gvisor`".to_owned(),
         isolation_only,
+        awaited: false,
     };
     let reason = |nowhere: &Unschedulable| {
         let evidence = Evidence {
@@ -194,10 +199,129 @@ fn an_isolation_that_no_host_can_give_is_named_as_that() {
             builds: &[],
             replicas: &[],
             unschedulable: Some(nowhere),
+            away: "",
             conditions: &[],
         };
         derive(&evidence, &Status::pending(at(0)), at(1)).reason
     };
     assert_eq!(reason(&nowhere(true)), Some(Reason::IsolationUnavailable));
     assert_eq!(reason(&nowhere(false)), Some(Reason::Unschedulable));
+}
+
+/// What is known a moment after a server's start of an agent that was `before`.
+fn after_a_start(
+    before: Status,
+    replicas: &[ReplicaEvidence],
+    unschedulable: Option<&Unschedulable>,
+) -> Status {
+    let evidence = Evidence {
+        generation: 1,
+        desired: 2,
+        suspended: false,
+        deleting: false,
+        revision_number: Some(1),
+        builds: &[],
+        replicas,
+        unschedulable,
+        away: "host `one` was last heard of at noon",
+        conditions: &[],
+    };
+    derive(&evidence, &before, at(9))
+}
+
+fn before(phase: Phase, reason: Option<Reason>, ready: u32, message: &str) -> Status {
+    Status {
+        phase,
+        reason,
+        message: message.to_owned(),
+        observed_generation: 1,
+        replicas: ReplicaCounts {
+            desired: 2,
+            ready,
+            updated: 2,
+        },
+        ..Status::pending(at(0))
+    }
+}
+
+fn unheard(contact: Contact) -> ReplicaEvidence {
+    ReplicaEvidence {
+        contact,
+        ..replica(ReplicaPhase::Running, false)
+    }
+}
+
+#[test]
+fn what_is_not_known_stays_as_it_was_last_observed() {
+    let two = [unheard(Contact::Awaited), unheard(Contact::Awaited)];
+    let not_connected = "the process runs and its agent is not connected";
+    for was in [
+        before(Phase::Ready, None, 2, ""),
+        before(Phase::Degraded, None, 1, "1 of 2 replicas are ready"),
+        before(
+            Phase::Starting,
+            Some(Reason::NotRegistered),
+            0,
+            not_connected,
+        ),
+    ] {
+        let is = after_a_start(was.clone(), &two, None);
+        assert_eq!(is, was);
+    }
+}
+
+#[test]
+fn what_is_known_counts_whatever_was_before() {
+    let ready = before(Phase::Ready, None, 2, "");
+    let mut crashed = replica(ReplicaPhase::Backoff, false);
+    crashed.replica.observed.reason = Some(Reason::CrashLoop);
+    let is = after_a_start(ready, &[crashed, unheard(Contact::Awaited)], None);
+    assert_eq!(
+        (is.phase, is.reason, is.replicas.ready),
+        (Phase::Degraded, Some(Reason::CrashLoop), 1)
+    );
+}
+
+#[test]
+fn a_host_that_stays_away_fails_what_only_it_can_tell_of() {
+    let ready = before(Phase::Ready, None, 2, "");
+    let away = [unheard(Contact::Away), unheard(Contact::Away)];
+    let is = after_a_start(ready.clone(), &away, None);
+    assert_eq!(
+        (is.phase, is.reason, is.message.as_str()),
+        (
+            Phase::Failed,
+            Some(Reason::HostLost),
+            "host `one` was last heard of at noon"
+        )
+    );
+    let still_here = ReplicaEvidence {
+        contact: Contact::Away,
+        ..replica(ReplicaPhase::Running, true)
+    };
+    let is = after_a_start(ready, &[still_here.clone(), still_here], None);
+    assert_eq!((is.phase, is.replicas.ready), (Phase::Ready, 2));
+}
+
+#[test]
+fn an_awaited_host_makes_nothing_unschedulable_and_heals_nothing() {
+    let awaited = Unschedulable {
+        words: "one: expected back".to_owned(),
+        isolation_only: false,
+        awaited: true,
+    };
+    let was = before(Phase::Pending, None, 0, "waiting for a host");
+    let is = after_a_start(was, &[], Some(&awaited));
+    assert_eq!(
+        (is.phase, is.reason, is.message.as_str()),
+        (Phase::Pending, None, "one: expected back")
+    );
+    for phase in [Phase::Failed, Phase::Degraded] {
+        let was = before(phase, Some(Reason::Unschedulable), 0, "one: is full");
+        let is = after_a_start(was, &[], Some(&awaited));
+        assert_eq!(
+            (is.phase, is.reason, is.message.as_str()),
+            (Phase::Failed, Some(Reason::Unschedulable), "one: is full")
+        );
+    }
 }

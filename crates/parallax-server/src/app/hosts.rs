@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parallax_core::error::{Code, Error, Result};
 use parallax_core::event::Subject;
-use parallax_core::host::{Host, HostFacts};
+use parallax_core::host::{Contact, Host, HostFacts};
 use parallax_core::id::{HostId, KeyId};
 use parallax_core::key::{ApiKey, Principal, PrincipalKind, Scope};
 use parallax_core::name::Name;
@@ -204,6 +204,24 @@ impl App {
             })
         });
         epoch.await
+    }
+
+    /// Whether a host is there, or has time to come back.
+    pub fn contact(&self, host: HostId) -> Contact {
+        if self.hosts.is_connected(host) {
+            return Contact::Connected;
+        }
+        let since = self.hosts.left_at(host).unwrap_or(self.started);
+        match since.elapsed() < self.limits.lease_ttl {
+            true => Contact::Awaited,
+            false => Contact::Away,
+        }
+    }
+
+    /// Whether this server was started so short a time ago that what was connected before may
+    /// still come back.
+    pub fn has_just_started(&self) -> bool {
+        self.started.elapsed() < self.limits.lease_ttl
     }
 
     /// A host is there: everything that waits for one is looked at again.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parallax_core::agent::Agent;
 use parallax_core::error::{Code, Error, Result};
 use parallax_core::id::{TaskId, TenantId};
 use parallax_core::key::{Principal, Scope};
 use parallax_core::name::Name;
 use parallax_proto::v1;
-use parallax_store::agents;
+use parallax_store::{StoreError, agents, instances};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -181,36 +182,52 @@ impl App {
         Ok(found.ok_or_else(|| Error::not_found("agent", agent))?.name)
     }
 
-    /// Says why nobody answers to a name: unknown, or hosted and not up, with its status.
+    /// Says why nobody answers to a name: unknown, or hosted and not up, with its status. Just after
+    /// a start nobody can say who will not come back.
     async fn explain_absence(&self, tenant: TenantId, name: &Name) -> Error {
         let looked_up = async {
             let mut tx = self.store.read(tenant).await?;
-            agents::by_name(&mut tx, name).await
+            let agent = agents::by_name(&mut tx, name).await?;
+            let returning =
+                self.has_just_started() && instances::any_before(&mut tx, self.started_at).await?;
+            Ok::<_, StoreError>((agent, returning))
         };
-        match looked_up.await {
-            Ok(Some(agent)) => {
-                let status = &agent.status;
-                let reason = status
-                    .reason
-                    .map_or_else(String::new, |r| format!(" ({r})"));
-                let message = if status.message.is_empty() {
-                    String::new()
-                } else {
-                    format!(": {}", status.message)
-                };
-                let text = format!(
-                    "agent `{name}` has no connected instance; it is {}{reason}{message}",
-                    status.phase
-                );
-                Error::new(Code::AgentUnavailable, text)
+        let (agent, returning) = match looked_up.await {
+            Ok(found) => found,
+            Err(error) => return error.into(),
+        };
+        let absence = match agent {
+            Some(agent) => absence(&agent, returning),
+            None if returning => {
+                format!("no instance of `{name}` is here yet, and none is deployed")
             }
-            Ok(None) => Error::new(
-                Code::NotFound,
-                format!(
+            None => {
+                let message = format!(
                     "no agent `{name}` in this tenant: none is deployed and none is connected under this name"
-                ),
-            ),
-            Err(error) => error.into(),
+                );
+                return Error::new(Code::NotFound, message);
+            }
+        };
+        if !returning {
+            return Error::new(Code::AgentUnavailable, absence);
         }
+        let message = format!(
+            "the server was started a moment ago and instances are reconnecting; try again in a few seconds ({absence})"
+        );
+        Error::new(Code::AgentUnavailable, message)
     }
+}
+
+fn absence(agent: &Agent, returning: bool) -> String {
+    let status = &agent.status;
+    let reason = status.reason.map(|reason| format!(" ({reason})"));
+    let message = Some(&status.message).filter(|message| !message.is_empty());
+    format!(
+        "agent `{}` has no connected instance; it {} {}{}{}",
+        agent.name,
+        if returning { "was" } else { "is" },
+        status.phase,
+        reason.unwrap_or_default(),
+        message.map_or_else(String::new, |message| format!(": {message}"))
+    )
 }

@@ -6,6 +6,7 @@ use parallax_api::agents::{
     AgentMetrics, BuildView, ExitView, ReplicaMetrics, ReplicaView, StatusView,
 };
 use parallax_core::build::Build;
+use parallax_core::host::Contact;
 use parallax_core::replica::Exit;
 use parallax_core::status::ReplicaEvidence;
 use utoipa_axum::router::OpenApiRouter;
@@ -100,6 +101,7 @@ fn replica(detail: ReplicaDetail) -> ReplicaView {
     let evidence = ReplicaEvidence {
         replica,
         registered,
+        contact: Contact::Connected,
     };
     let ready = evidence.is_ready();
     let replica = evidence.replica;

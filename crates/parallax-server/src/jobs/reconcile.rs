@@ -3,6 +3,7 @@
 //! `core::rollout` and `core::placement` plan; this reads, asks them, and writes the answer.
 
 mod changes;
+mod conditions;
 mod dirty;
 mod snapshot;
 
@@ -14,9 +15,9 @@ use parallax_core::build::{Build, BuildPhase};
 use parallax_core::error::{Error, Result};
 use parallax_core::id::{AgentId, BuildId, HostId, ReplicaId, TenantId};
 use parallax_core::placement::{self, Candidate, Unschedulable};
-use parallax_core::replica::{Observation, Replica, ReplicaPhase, Want};
+use parallax_core::replica::{Observation, Replica, Want};
 use parallax_core::rollout;
-use parallax_core::status::{self, Condition, Evidence, ReplicaEvidence, Status};
+use parallax_core::status::{self, Evidence, Status};
 use parallax_store::{agents, events};
 
 use crate::app::App;
@@ -125,12 +126,10 @@ fn decide(app: &App, snapshot: &Snapshot) -> Decision {
     };
     let steps = rollout::plan(agent.replicas, revision.id, &snapshot.replicas);
     decision.stop = steps.stop;
-    if app.started.elapsed() < app.limits.lease_ttl {
-        // Agents have a lease's time to come back after a start: whether a replica serves is
-        // unknown until then, and unknown is no reason to stop it.
-        let unknown = snapshot.not_heard_of();
-        decision.stop.retain(|id| !unknown.contains(id));
-    }
+    // Whether a replica serves that has time to come back is unknown, and that is no reason to
+    // stop it.
+    let unknown = snapshot.unknown();
+    decision.stop.retain(|id| !unknown.contains(id));
     place(app, snapshot, revision, steps.create, &mut decision);
     decision
 }
@@ -152,7 +151,7 @@ fn place(
                 let load = assigned.get(&host.id).copied().unwrap_or_default();
                 Candidate {
                     host,
-                    connected: app.hosts.is_connected(host.id),
+                    contact: app.contact(host.id),
                     assigned: load.replicas,
                     cpu_reserved: load.cpu_millis,
                     memory_reserved: load.memory_bytes,
@@ -279,7 +278,8 @@ async fn write_status(
     snapshot: &Snapshot,
     unschedulable: Option<&Unschedulable>,
 ) -> Result<()> {
-    let conditions = conditions(app, snapshot);
+    let conditions = conditions::conditions(app, snapshot, unschedulable);
+    let away = conditions::away(app, snapshot);
     let agent = &snapshot.agent;
     let evidence = Evidence {
         generation: agent.generation,
@@ -294,6 +294,7 @@ async fn write_status(
         builds: &snapshot.builds,
         replicas: &snapshot.replicas,
         unschedulable,
+        away: &away,
         conditions: &conditions,
     };
     let now = app.clock.now();
@@ -327,37 +328,6 @@ fn status_event(
         .map_or_else(String::new, |r| format!(" ({r})"));
     let message = format!("{}{reason} {}", status.phase, status.message);
     agent_event(now, id, "phase_changed", message.trim_end(), status)
-}
-
-fn conditions(app: &App, snapshot: &Snapshot) -> Vec<Condition> {
-    let mut conditions = Vec::new();
-    let runs = |e: &&ReplicaEvidence| e.replica.observed.phase == ReplicaPhase::Running;
-    let away = snapshot
-        .replicas
-        .iter()
-        .filter(runs)
-        .filter(|e| !app.hosts.is_connected(e.replica.host))
-        .count();
-    if away > 0 {
-        conditions.push(Condition {
-            kind: "HostConnected".to_owned(),
-            holds: false,
-            message: format!("the hosts of {away} replicas are away; what is shown of them is what they last said"),
-        });
-    }
-    let unsafe_host = snapshot
-        .replicas
-        .iter()
-        .filter(runs)
-        .any(|e| e.replica.observed.isolation.starts_with("none"));
-    if unsafe_host {
-        conditions.push(Condition {
-            kind: "Isolated".to_owned(),
-            holds: false,
-            message: "a host runs this agent without isolation (--unsafe-no-isolation)".to_owned(),
-        });
-    }
-    conditions
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use parallax_core::agent::{Agent, Revision};
 use parallax_core::build::Build;
 use parallax_core::error::Result;
-use parallax_core::host::Host;
+use parallax_core::host::{Contact, Host};
 use parallax_core::id::{AgentId, BuildId, HostId, ReplicaId, RevisionId, TenantId};
 use parallax_core::manifest::Resources;
 use parallax_core::replica::{Replica, ReplicaPhase, Want};
@@ -68,12 +68,24 @@ impl Snapshot {
         let hosts = hosts::list(&mut tx, &Page::first(MOST_HOSTS)).await?.items;
         drop(tx);
         let group = app.directory.find(tenant, &agent.name);
-        let registered = |row: &Replica| group.as_ref().is_some_and(|g| g.is_registered(row.id));
         let replicas = rows
             .into_iter()
-            .map(|replica| ReplicaEvidence {
-                registered: registered(&replica),
-                replica,
+            .map(|replica| {
+                let registered = group.as_ref().is_some_and(|g| g.is_registered(replica.id));
+                let contact = match app.contact(replica.host) {
+                    // Its agent has as long to come back to a server as its host has.
+                    Contact::Connected
+                        if app.has_just_started() && replica.created_at < app.started_at =>
+                    {
+                        Contact::Awaited
+                    }
+                    contact => contact,
+                };
+                ReplicaEvidence {
+                    replica,
+                    registered,
+                    contact,
+                }
             })
             .collect();
         let mut snapshot = Self {
@@ -185,13 +197,10 @@ impl Snapshot {
             .map(|e| (e.replica.host, e.replica.id))
     }
 
-    /// Replicas that run and whose agents are not connected.
-    pub(super) fn not_heard_of(&self) -> Vec<ReplicaId> {
-        self.replicas
-            .iter()
-            .filter(|e| e.replica.observed.phase == ReplicaPhase::Running && !e.registered)
-            .map(|e| e.replica.id)
-            .collect()
+    /// Replicas of which nobody can say now whether they serve.
+    pub(super) fn unknown(&self) -> Vec<ReplicaId> {
+        let unknown = self.replicas.iter().filter(|e| e.is_unknown());
+        unknown.map(|e| e.replica.id).collect()
     }
 
     /// The snapshot after a decision was written.
@@ -211,6 +220,7 @@ impl Snapshot {
         let fresh = create.into_iter().map(|replica| ReplicaEvidence {
             replica,
             registered: false,
+            contact: Contact::Connected,
         });
         self.replicas.extend(fresh);
         self.builds.extend(build);

@@ -1,5 +1,7 @@
 //! Agents on a real store, with hosts that do and say what a test wants.
 
+mod absence;
+
 use std::time::Duration;
 
 use parallax_core::agent::Agent;
@@ -182,27 +184,6 @@ async fn an_update_never_leaves_fewer_ready_than_wanted() {
 }
 
 #[tokio::test]
-async fn replicas_that_may_come_back_after_a_start_are_not_stopped() {
-    for (ttl, kept) in [(Duration::from_secs(3600), 1), (Duration::ZERO, 0)] {
-        let limits = Limits {
-            lease_ttl: ttl,
-            ..Limits::default()
-        };
-        let world = World::with(limits).await;
-        let mut host = world.host("one").await;
-        let (agent, sessions) = running(&world, &mut host, 1).await;
-        for session in &sessions {
-            session.group.leave(session.slot);
-        }
-        // In the middle of an update, as a server that was just started finds it.
-        world.deploy(b"two", 1).await;
-        world.reconcile(&agent).await;
-        let left = host.wanted(Wanted::Run).await.len();
-        assert_eq!(left, kept, "with a lease of {ttl:?}");
-    }
-}
-
-#[tokio::test]
 async fn a_deletion_waits_for_what_runs_and_then_leaves_nothing() {
     let world = World::new().await;
     let mut host = world.host("one").await;
@@ -271,38 +252,6 @@ async fn a_deletion_before_anything_ran_needs_no_host() {
     world.reconcile(&agent).await;
     assert_eq!(world.agent(&agent).await, None);
     assert_eq!(host.desired().await.builds, []);
-}
-
-#[tokio::test]
-async fn a_host_that_is_away_loses_nothing_and_says_so() {
-    let world = World::new().await;
-    let mut host = world.host("one").await;
-    let (agent, _sessions) = running(&world, &mut host, 1).await;
-    let before = world.replicas(&agent).await;
-    world.app.hosts.leave(&host.connection);
-    world.app.host_left(&host.connection).await;
-    world.reconcile(&agent).await;
-    assert_eq!(world.replicas(&agent).await, before);
-    let status = world.agent(&agent).await.expect("it is there").status;
-    assert_eq!(
-        status.phase.as_str(),
-        "Ready",
-        "its agent is still connected"
-    );
-    let away = status.conditions.iter().find(|c| c.kind == "HostConnected");
-    assert!(away.is_some_and(|c| !c.holds));
-    let replica = before[0].id.to_string();
-    let _back = host
-        .again(v1::Observed {
-            complete: true,
-            replicas: vec![observed(&replica, "running")],
-            ..v1::Observed::default()
-        })
-        .await;
-    world.reconcile(&agent).await;
-    let status = world.agent(&agent).await.expect("it is there").status;
-    assert_eq!(status.conditions, []);
-    assert_eq!(world.replicas(&agent).await.len(), 1);
 }
 
 #[tokio::test]

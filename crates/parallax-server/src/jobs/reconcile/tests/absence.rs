@@ -1,0 +1,200 @@
+//! What a status says of what is not there at the moment.
+
+use super::*;
+
+async fn world(lease_ttl: Duration) -> World {
+    let limits = Limits {
+        lease_ttl,
+        ..Limits::default()
+    };
+    World::with(limits).await
+}
+
+/// Long enough for every test to be over before it is.
+const LONG: Duration = Duration::from_secs(3600);
+
+async fn restarted(world: World) -> World {
+    world.app.clock.advance(Duration::from_secs(1));
+    let world = world.restart().await;
+    world.app.clock.advance(Duration::from_secs(1));
+    world
+}
+
+/// What its host has running: one replica for each row.
+async fn all_running(world: &World, agent: &Agent) -> v1::Observed {
+    let rows = world.replicas(agent).await;
+    let replicas = rows
+        .iter()
+        .map(|row| observed(&row.id.to_string(), "running"));
+    v1::Observed {
+        complete: true,
+        replicas: replicas.collect(),
+        ..v1::Observed::default()
+    }
+}
+
+async fn status_of(world: &World, agent: &Agent) -> Status {
+    world.agent(agent).await.expect("it is there").status
+}
+
+fn broken(status: &Status) -> Vec<&str> {
+    let broken = status.conditions.iter().filter(|c| !c.holds);
+    broken.map(|c| c.kind.as_str()).collect()
+}
+
+#[tokio::test]
+async fn after_a_start_a_status_stays_as_it_was_until_who_was_there_had_time_to_come_back() {
+    let world = world(LONG).await;
+    let mut host = world.host("one").await;
+    let (agent, sessions) = running(&world, &mut host, 2).await;
+    let before = status_of(&world, &agent).await;
+    drop(sessions);
+    let world = restarted(world).await;
+    world.reconcile(&agent).await;
+    let unheard = status_of(&world, &agent).await;
+    assert_eq!(broken(&unheard), ["HostConnected"]);
+    let words = &unheard.conditions[0].message;
+    assert!(
+        words.contains("`one` has not been heard since this server was started"),
+        "{words}"
+    );
+    let but_for_conditions = Status {
+        conditions: Vec::new(),
+        ..unheard
+    };
+    assert_eq!(but_for_conditions, before);
+    // The host is back, its agents are not.
+    let report = all_running(&world, &agent).await;
+    let mut host = host.at(&world, report).await;
+    world.reconcile(&agent).await;
+    let half = status_of(&world, &agent).await;
+    assert_eq!(
+        (half.phase, broken(&half)),
+        (before.phase, vec!["AgentConnected"])
+    );
+    let ids = host.wanted(Wanted::Run).await;
+    let _sessions = register(&world, &agent, &ids);
+    world.reconcile(&agent).await;
+    assert_eq!(status_of(&world, &agent).await, before);
+}
+
+#[tokio::test]
+async fn an_agent_without_replicas_does_not_fail_for_want_of_a_host_that_was_here_a_moment_ago() {
+    for (ttl, expected) in [(LONG, "Pending"), (Duration::ZERO, "Failed Unschedulable")] {
+        let world = world(ttl).await;
+        let host = world.host("one").await;
+        let agent = world.deploy(b"one", 1).await;
+        let world = restarted(world).await;
+        world.reconcile(&agent).await;
+        assert_eq!(world.status(&agent).await, expected, "{ttl:?}");
+        let host = host.at(&world, v1::Observed::default()).await;
+        world.reconcile(&agent).await;
+        assert_eq!(world.status(&agent).await, "Building");
+        // The same without a start.
+        world.app.hosts.leave(&host.connection);
+        world.app.host_left(&host.connection).await;
+        world.reconcile(&agent).await;
+        let expected = expected.replace("Pending", "Building");
+        assert_eq!(world.status(&agent).await, expected, "{ttl:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_stays_away_is_lost_with_its_last_sign_of_life() {
+    for (ttl, expected) in [(LONG, "Ready"), (Duration::ZERO, "Failed HostLost")] {
+        let world = world(ttl).await;
+        let mut host = world.host("one").await;
+        let (agent, sessions) = running(&world, &mut host, 1).await;
+        for session in &sessions {
+            session.group.leave(session.slot);
+        }
+        world.app.hosts.leave(&host.connection);
+        world.app.host_left(&host.connection).await;
+        world.reconcile(&agent).await;
+        assert_eq!(world.status(&agent).await, expected, "{ttl:?}");
+        let status = status_of(&world, &agent).await;
+        assert_eq!(broken(&status), ["HostConnected"]);
+        if expected != "Ready" {
+            let words = "host `one` was last heard of at 2026-";
+            assert!(status.message.starts_with(words), "{}", status.message);
+        }
+        assert_eq!(world.replicas(&agent).await.len(), 1, "it may go on there");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_away_loses_nothing_and_says_so() {
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let (agent, _sessions) = running(&world, &mut host, 1).await;
+    let before = world.replicas(&agent).await;
+    world.app.hosts.leave(&host.connection);
+    world.app.host_left(&host.connection).await;
+    world.reconcile(&agent).await;
+    assert_eq!(world.replicas(&agent).await, before);
+    let status = status_of(&world, &agent).await;
+    assert_eq!(
+        status.phase.as_str(),
+        "Ready",
+        "its agent is still connected"
+    );
+    assert_eq!(broken(&status), ["HostConnected"]);
+    let report = all_running(&world, &agent).await;
+    let _back = host.again(report).await;
+    world.reconcile(&agent).await;
+    assert_eq!(status_of(&world, &agent).await.conditions, []);
+    assert_eq!(world.replicas(&agent).await.len(), 1);
+}
+
+#[tokio::test]
+async fn replicas_that_may_come_back_after_a_start_are_not_stopped() {
+    for (ttl, kept) in [(LONG, 1), (Duration::ZERO, 0)] {
+        let world = world(ttl).await;
+        let mut host = world.host("one").await;
+        let (agent, sessions) = running(&world, &mut host, 1).await;
+        drop(sessions);
+        let world = restarted(world).await;
+        let report = all_running(&world, &agent).await;
+        let mut host = host.at(&world, report).await;
+        // In the middle of an update.
+        world.deploy(b"two", 1).await;
+        world.reconcile(&agent).await;
+        let left = host.wanted(Wanted::Run).await.len();
+        assert_eq!(left, kept, "with a lease of {ttl:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_just_after_a_start_is_told_that_instances_are_reconnecting() {
+    for (ttl, first_start, stranger) in [
+        (LONG, false, "agent_unavailable"),
+        (LONG, true, "not_found"),
+        (Duration::ZERO, false, "not_found"),
+    ] {
+        let mut world = world(ttl).await;
+        if !first_start {
+            let now = world.app.clock.now();
+            let connected = world
+                .app
+                .store
+                .write(world.admin.tenant, (), move |tx, ()| {
+                    Box::pin(
+                        async move { parallax_store::instances::next_epoch(tx, "a", now).await },
+                    )
+                });
+            connected.await.expect("it works");
+            world = restarted(world).await;
+        }
+        world.deploy(b"one", 1).await;
+        let told = ttl == LONG && !first_start;
+        for (name, expected) in [("scorer", "agent_unavailable"), ("stranger", stranger)] {
+            let mut request = World::submission(None).request;
+            request.agent = name.to_owned();
+            let refused = world.app.invoke(&world.admin, request).await;
+            let refused = refused.err().expect("nobody is connected");
+            assert_eq!(refused.code.as_str(), expected, "{refused}");
+            let words = refused.message.contains("instances are reconnecting");
+            assert_eq!(words, told, "{refused}");
+        }
+    }
+}
