@@ -121,7 +121,7 @@ async fn end(dir: &Path, grace: Duration) -> Result<(), HostError> {
 
 /// Whether something of an incarnation runs; what a lost shim left is killed on the way.
 async fn runs(dir: &Path) -> Result<bool, HostError> {
-    match link::inspect(dir).await? {
+    match link::conclude(dir).await? {
         Adoption::Running { .. } => Ok(true),
         Adoption::Lost { .. } => {
             link::kill_leftovers(dir).await?;

@@ -116,8 +116,7 @@ pub(crate) async fn launch(program: &Path, dir: &Path) -> Result<Launched, Launc
 }
 
 async fn look(dir: &Path) -> Result<Option<Launched>, LaunchError> {
-    // An inspection without records tries the folder's lock, and a shim that starts at that very
-    // moment would take it for another shim's.
+    // Nothing is concluded from what is not there yet, and nothing has to be asked of it.
     let records = [parallax_shim::STATE_FILE, parallax_shim::EXIT_FILE];
     if !records.iter().any(|file| dir.join(file).exists()) {
         return Ok(None);
@@ -138,6 +137,15 @@ async fn look(dir: &Path) -> Result<Option<Launched>, LaunchError> {
 pub(crate) async fn inspect(dir: &Path) -> Result<Adoption, HostError> {
     let dir = dir.to_path_buf();
     blocking(move || Ok(adopt::inspect(&dir)?)).await
+}
+
+/// Judges an incarnation folder for good: what has not started will not start any more.
+///
+/// # Errors
+/// When a record cannot be read, or a shim is starting: then nothing may be concluded.
+pub(crate) async fn conclude(dir: &Path) -> Result<Adoption, HostError> {
+    let dir = dir.to_path_buf();
+    blocking(move || Ok(adopt::conclude(&dir)?)).await
 }
 
 /// Kills what a lost shim has left behind.

@@ -1,10 +1,12 @@
 //! What became of an incarnation, for a host that was not there.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
 
 use crate::cgroup;
 use crate::durable::FileError;
@@ -54,6 +56,12 @@ pub enum AdoptError {
         #[source]
         source: io::Error,
     },
+    /// A shim holds the folder and its command does not run yet.
+    #[error("a shim is still starting in {dir}")]
+    Starting {
+        /// The incarnation folder.
+        dir: PathBuf,
+    },
     /// Processes survived being killed for ten seconds.
     #[error("could not kill processes {pids:?} of {dir}")]
     Survivors {
@@ -67,38 +75,64 @@ pub enum AdoptError {
 /// Judges an incarnation folder. Blocks for up to two seconds when its shim is just starting, else
 /// for the time of a few file reads.
 ///
+/// [`Adoption::NeverStarted`] may be true only now: a shim that was launched a moment ago may not
+/// have got to the folder. Who goes on from there calls [`conclude`].
+///
 /// # Errors
-/// When a record or `/proc` cannot be read: then nothing may be concluded.
+/// When a record or `/proc` cannot be read, or a shim is starting for longer than two seconds: then
+/// nothing may be concluded.
 pub fn inspect(dir: &Path) -> Result<Adoption, AdoptError> {
+    judge(dir, is_locked)
+}
+
+/// Judges an incarnation folder for good: where this says [`Adoption::NeverStarted`], no shim will
+/// start there any more, also none that was launched before and comes late. Blocks as [`inspect`].
+///
+/// # Errors
+/// As [`inspect`], and when the folder cannot be changed.
+pub fn conclude(dir: &Path) -> Result<Adoption, AdoptError> {
+    judge(dir, close)
+}
+
+/// `busy` says, of a folder without records, whether a shim holds it.
+fn judge(
+    dir: &Path,
+    busy: impl Fn(&Path) -> Result<bool, AdoptError>,
+) -> Result<Adoption, AdoptError> {
     let deadline = Instant::now() + START_PATIENCE;
     loop {
-        if let Some(exit) = ExitRecord::load(dir)? {
-            return Ok(Adoption::Exited(exit));
+        if let Some(adoption) = recorded(dir)? {
+            return Ok(adoption);
         }
-        let Some(state) = StateRecord::load(dir)? else {
-            if is_locked(dir)? && Instant::now() < deadline {
-                std::thread::sleep(ROUND);
-                continue;
-            }
-            return never_started(dir);
-        };
-        if is_alive(&state).map_err(proc_error(dir))? {
-            return Ok(Adoption::Running { state });
+        if !busy(dir)? {
+            // It may have recorded something, and let go, between the two looks.
+            return Ok(recorded(dir)?.unwrap_or(Adoption::NeverStarted));
         }
-        // It may have written its record between the two looks.
-        return Ok(match ExitRecord::load(dir)? {
-            Some(exit) => Adoption::Exited(exit),
-            None => Adoption::Lost { state },
-        });
+        if Instant::now() >= deadline {
+            return Err(AdoptError::Starting {
+                dir: dir.to_path_buf(),
+            });
+        }
+        std::thread::sleep(ROUND);
     }
 }
 
-/// The lock may have been released because the start failed, which leaves a record.
-fn never_started(dir: &Path) -> Result<Adoption, AdoptError> {
-    Ok(match ExitRecord::load(dir)? {
+/// What the records say; `None` when there are none.
+fn recorded(dir: &Path) -> Result<Option<Adoption>, AdoptError> {
+    if let Some(exit) = ExitRecord::load(dir)? {
+        return Ok(Some(Adoption::Exited(exit)));
+    }
+    let Some(state) = StateRecord::load(dir)? else {
+        return Ok(None);
+    };
+    if is_alive(&state).map_err(proc_error(dir))? {
+        return Ok(Some(Adoption::Running { state }));
+    }
+    // It may have written its record between the two looks.
+    Ok(Some(match ExitRecord::load(dir)? {
         Some(exit) => Adoption::Exited(exit),
-        None => Adoption::NeverStarted,
-    })
+        None => Adoption::Lost { state },
+    }))
 }
 
 /// Kills what a dead shim has left: everything in the spec's cgroups, the child's session and
@@ -149,16 +183,49 @@ fn is_alive(state: &StateRecord) -> io::Result<bool> {
 
 /// Whether a shim holds the folder.
 fn is_locked(dir: &Path) -> Result<bool, AdoptError> {
+    // A shared lock, so that two inspections do not see each other. A shim that comes just now
+    // tries again.
+    let lock = FlockOperation::NonBlockingLockShared;
+    Ok(matches!(lock_spec(dir, lock)?, Spec::Held))
+}
+
+/// Takes the spec away from a shim that comes late, unless one holds the folder.
+fn close(dir: &Path) -> Result<bool, AdoptError> {
+    match lock_spec(dir, FlockOperation::NonBlockingLockExclusive)? {
+        Spec::Absent => Ok(false),
+        Spec::Held => Ok(true),
+        Spec::Locked(lock) => {
+            let path = dir.join(crate::SPEC_FILE);
+            if recorded(dir)?.is_none()
+                && let Err(error) = fs::rename(&path, dir.join(crate::VOID_SPEC_FILE))
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(FileError::io("rename", &path)(error).into());
+            }
+            drop(lock);
+            Ok(false)
+        }
+    }
+}
+
+enum Spec {
+    /// There is none: nothing can be started.
+    Absent,
+    /// Somebody else has it.
+    Held,
+    Locked(File),
+}
+
+fn lock_spec(dir: &Path, operation: FlockOperation) -> Result<Spec, AdoptError> {
     let path = dir.join(crate::SPEC_FILE);
     let file = match File::open(&path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Spec::Absent),
         Err(source) => return Err(FileError::io("open", &path)(source).into()),
     };
-    // A shared lock, so that two inspections do not see each other.
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(false),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+    match rustix::fs::flock(&file, operation) {
+        Ok(()) => Ok(Spec::Locked(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Spec::Held),
         Err(error) => Err(FileError::io("lock", &path)(error.into()).into()),
     }
 }

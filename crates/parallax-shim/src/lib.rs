@@ -5,7 +5,7 @@
 //! durable record of the end. A host that comes back reads the folder and carries on:
 //!
 //! ```text
-//!   host ── spec.json ──▶ DIR ◀── adopt::inspect ── host after a restart
+//!   host ── spec.json ──▶ DIR ◀── adopt::conclude ─ host after a restart
 //!                          │
 //!   client::connect ──▶ shim.sock        log/<first seq>.log ──▶ log::LogReader
 //!                          │                    ▲
@@ -40,6 +40,8 @@ use std::process::ExitCode;
 
 /// The description of the replica, written by the host.
 pub const SPEC_FILE: &str = "spec.json";
+/// What became of the description when the host gave the start up; see [`adopt::conclude`].
+pub const VOID_SPEC_FILE: &str = "spec.void.json";
 /// Who runs the replica, written once its command has been executed.
 pub const STATE_FILE: &str = "state.json";
 /// How the replica ended, written before the shim ends.

@@ -1,5 +1,6 @@
 //! The life of a shim: prepare, start, wait and serve, clean up, record.
 
+mod detach;
 mod ending;
 mod server;
 
@@ -23,6 +24,7 @@ use crate::sys;
 use crate::sys::signals::SignalFd;
 use crate::tree;
 use crate::wire::Phase;
+use detach::detach;
 use ending::Ending;
 use server::Server;
 
@@ -46,7 +48,9 @@ pub(crate) enum ShimError {
     Spec(#[from] SpecError),
     #[error(transparent)]
     Spawn(#[from] SpawnError),
-    #[error("{0} holds no spec.json; the host writes it before it starts a shim")]
+    #[error(
+        "{0} holds no spec.json; the host writes it before it starts a shim, and takes it away when it gives the start up"
+    )]
     NoSpec(PathBuf),
     #[error("{0} was started before; every start needs a folder of its own")]
     StartedBefore(PathBuf),
@@ -151,75 +155,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// Leaves the host's session, descriptors and folder behind. The returned file holds the lock that
-/// keeps a second shim out.
-fn detach(dir: &Path) -> Result<File, ShimError> {
-    // SAFETY: the shim has opened nothing yet, and its caller was told (`crate::main`).
-    #[expect(unsafe_code, reason = "descriptors of the host must not stay open")]
-    unsafe { sys::process::close_inherited() }
-        .map_err(ShimError::system("close inherited descriptors"))?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    std::env::set_current_dir(dir).map_err(FileError::io("enter", dir))?;
-    let spec = Path::new(crate::SPEC_FILE);
-    let lock = match File::open(spec) {
-        Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(ShimError::NoSpec(dir.to_path_buf()));
-        }
-        Err(source) => return Err(FileError::io("open", spec)(source).into()),
-    };
-    match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Err(ShimError::Locked(dir.to_path_buf())),
-        Err(error) => return Err(ShimError::system("lock spec.json")(error)),
-    }
-    if [crate::STATE_FILE, crate::EXIT_FILE]
-        .iter()
-        .any(|file| Path::new(file).exists())
-    {
-        return Err(ShimError::StartedBefore(dir.to_path_buf()));
-    }
-    redirect_standard_streams()?;
-    // A process group leader already has what a session is for: a host that makes groups is fine.
-    match rustix::process::setsid() {
-        Ok(_) | Err(rustix::io::Errno::PERM) => {}
-        Err(error) => return Err(ShimError::system("open a session")(error)),
-    }
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-        .map_err(ShimError::system("adopt the orphans of the replica"))?;
-    sys::signals::ignore(&[
-        libc::SIGINT,
-        libc::SIGHUP,
-        libc::SIGPIPE,
-        libc::SIGXFSZ,
-        libc::SIGTSTP,
-        libc::SIGTTOU,
-        libc::SIGTTIN,
-    ]);
-    Ok(lock)
-}
-
-/// The host's terminal and pipes must not be kept open by a shim that outlives it.
-fn redirect_standard_streams() -> Result<(), ShimError> {
-    let null = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .map_err(ShimError::system("open /dev/null"))?;
-    let errors = File::options()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(crate::STDERR_FILE)
-        .map_err(FileError::io("create", Path::new(crate::STDERR_FILE)))?;
-    let redirect = || -> rustix::io::Result<()> {
-        rustix::stdio::dup2_stdin(&null)?;
-        rustix::stdio::dup2_stdout(&null)?;
-        rustix::stdio::dup2_stderr(&errors)
-    };
-    redirect().map_err(ShimError::system("redirect the standard streams"))
 }
 
 /// A shim whose child runs.

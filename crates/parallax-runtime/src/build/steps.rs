@@ -215,7 +215,7 @@ pub(super) async fn clear(dir: &BuildDir) -> Result<(), HostError> {
     let numbers = layout::numbered(dir.path()).map_err(HostError::io("list", dir.path()))?;
     for number in numbers {
         let step = dir.step(number);
-        if let Adoption::Running { .. } = link::inspect(&step).await? {
+        if let Adoption::Running { .. } = link::conclude(&step).await? {
             let (tip, _) = watch::channel(LogTip::default());
             let mut link = Link::follow(step.clone(), number, tip);
             kill_step(&step, &mut link).await?;

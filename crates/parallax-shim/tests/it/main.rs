@@ -6,4 +6,5 @@ mod life;
 mod limits;
 mod output;
 mod socket;
+mod starting;
 mod support;

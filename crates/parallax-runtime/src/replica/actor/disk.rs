@@ -19,7 +19,7 @@ impl Actor {
         let dir = self.dir.incarnation(self.incarnation);
         self.cgroup = self.context.limiter.existing(&self.id.to_string());
         loop {
-            match link::inspect(&dir).await {
+            match link::conclude(&dir).await {
                 Ok(Adoption::Running { state }) => {
                     tracing::info!(replica = %self.id, pid = state.child_pid, "replica taken over");
                     return self.attach(state);
