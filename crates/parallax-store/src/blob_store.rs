@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use parallax_core::error::{Code, Error};
 use parallax_core::id::TenantId;
@@ -54,7 +55,7 @@ impl From<BlobError> for Error {
 
 /// A digest of the form `sha256:` and 64 hexadecimal digits in lower case: nothing that could
 /// lead out of the store's folder.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobDigest(String);
 
 /// Why a text is not a digest.
@@ -133,6 +134,16 @@ impl BlobStore {
             .await
             .map_err(failed("cannot list", &root))?
         {
+            let is_folder = tenant.file_type().await.is_ok_and(|kind| kind.is_dir());
+            let name = tenant.file_name();
+            let id = name.to_str().and_then(|name| name.parse::<TenantId>().ok());
+            if id.is_none() || !is_folder {
+                tracing::warn!(
+                    path = %tenant.path().display(),
+                    "left alone: it is no tenant's folder, and nothing else belongs among the blobs"
+                );
+                continue;
+            }
             let incoming = tenant.path().join("incoming");
             match fs::remove_dir_all(&incoming).await {
                 Err(error) if !is_missing(&error) => {
@@ -167,6 +178,14 @@ impl BlobStore {
             size_bytes: 0,
             limit_bytes,
         })
+    }
+
+    /// Makes a folder (0700) for files that nobody needs for long.
+    pub async fn scratch(&self, tenant: TenantId) -> Result<Scratch, BlobError> {
+        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        let path = self.tenant(tenant).join("incoming").join(name);
+        create_folder(&path).await?;
+        Ok(Scratch(path))
     }
 
     /// Opens a blob of the tenant's for reading; `None` if it has none with this digest.
@@ -207,6 +226,42 @@ impl BlobStore {
         }
     }
 
+    /// When a blob of the tenant's was last put in place; `None` if there is none.
+    pub async fn put_at(
+        &self,
+        tenant: TenantId,
+        digest: &BlobDigest,
+    ) -> Result<Option<SystemTime>, BlobError> {
+        let path = place(&self.tenant(tenant), digest);
+        let looked_up = async { fs::metadata(&path).await?.modified() };
+        match looked_up.await {
+            Ok(at) => Ok(Some(at)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(failed("cannot look at", &path)(error)),
+        }
+    }
+
+    /// The tenant's blobs whose digests begin with this byte, sorted: all of them come in 256
+    /// rounds. What is no blob is passed over.
+    pub async fn list(&self, tenant: TenantId, first: u8) -> Result<Vec<BlobDigest>, BlobError> {
+        let shard = self
+            .tenant(tenant)
+            .join("sha256")
+            .join(format!("{first:02x}"));
+        let mut found: Vec<BlobDigest> = Vec::new();
+        for folder in names(&shard).await? {
+            let path = shard.join(&folder);
+            for name in names(&path).await? {
+                let digest = format!("{}{name}", BlobDigest::PREFIX).parse();
+                let in_place =
+                    |digest: &BlobDigest| place(&self.tenant(tenant), digest) == path.join(&name);
+                found.extend(digest.ok().filter(in_place));
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
     fn tenant(&self, tenant: TenantId) -> PathBuf {
         self.root.join(tenant.to_string())
     }
@@ -235,6 +290,30 @@ impl BlobWriter {
         self.hash.update(chunk);
         let written = self.file.write_all(chunk).await;
         written.map_err(failed("cannot write", &self.incoming.0))
+    }
+
+    /// What was written so far, for reading: a blob can be looked at before it is put in place.
+    pub async fn reader(&mut self) -> Result<std::fs::File, BlobError> {
+        let path = &self.incoming.0;
+        // The file's writes go through a thread: only a flush tells of the last one's failure.
+        self.file
+            .flush()
+            .await
+            .map_err(failed("cannot write", path))?;
+        let opened = File::open(path).await;
+        Ok(opened
+            .map_err(failed("cannot open", path))?
+            .into_std()
+            .await)
+    }
+
+    /// The digest of what was written so far, and how many bytes that is.
+    #[must_use]
+    pub fn written(&self) -> Stored {
+        Stored {
+            digest: BlobDigest::of(self.hash.clone()),
+            size_bytes: self.size_bytes,
+        }
     }
 
     /// Flushes the blob to the disk and puts it in place under its digest, which must be
@@ -285,6 +364,25 @@ impl Drop for Incoming {
     }
 }
 
+/// A folder that goes with everything in it when this is dropped, which takes a while: drop it
+/// where waiting for the disk is no harm.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed at the next start.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 fn place(tenant_folder: &Path, digest: &BlobDigest) -> PathBuf {
     let hex = digest.hex();
     tenant_folder
@@ -292,6 +390,24 @@ fn place(tenant_folder: &Path, digest: &BlobDigest) -> PathBuf {
         .join(&hex[..2])
         .join(&hex[2..4])
         .join(hex)
+}
+
+/// The names in a folder that are text; none when there is no such folder.
+async fn names(folder: &Path) -> Result<Vec<String>, BlobError> {
+    let read = async {
+        let mut entries = fs::read_dir(folder).await?;
+        let mut names = Vec::new();
+        while let Some(entry) = entries.next_entry().await? {
+            names.extend(entry.file_name().into_string());
+        }
+        Ok(names)
+    };
+    match read.await {
+        Err(error) if is_missing(&error) || error.kind() == io::ErrorKind::NotADirectory => {
+            Ok(Vec::new())
+        }
+        read => read.map_err(failed("cannot list", folder)),
+    }
 }
 
 async fn create_folder(path: &Path) -> Result<(), BlobError> {

@@ -1,5 +1,7 @@
 //! What is known of the source archives in the blob store.
 
+use std::collections::HashSet;
+
 use parallax_core::id::TenantId;
 use parallax_core::time::Timestamp;
 
@@ -47,6 +49,26 @@ pub async fn size(tx: &mut Tx, digest: &str) -> Result<Option<u64>, StoreError> 
 /// Whether a source is stored.
 pub async fn exists(tx: &mut Tx, digest: &str) -> Result<bool, StoreError> {
     Ok(size(tx, digest).await?.is_some())
+}
+
+/// The digests of the tenant's sources, and of the revisions and builds that name one, between
+/// these two, the second excluded; in no order.
+pub async fn known_between(
+    tx: &mut Tx,
+    (first, end): (&str, &str),
+) -> Result<HashSet<String>, StoreError> {
+    let tenant = tx.tenant()?;
+    let sql = "SELECT digest FROM sources
+           WHERE tenant_id = $1 AND digest >= $2 AND digest < $3
+         UNION SELECT source_digest FROM revisions
+           WHERE tenant_id = $1 AND source_digest >= $2 AND source_digest < $3
+         UNION SELECT source_digest FROM builds
+           WHERE tenant_id = $1 AND source_digest >= $2 AND source_digest < $3
+             AND phase NOT IN ('succeeded', 'failed', 'cancelled')";
+    let digests = tx
+        .list(sql, values![tenant, first, end], |row| row.text("digest"))
+        .await?;
+    Ok(digests.into_iter().collect())
 }
 
 /// How many revisions, and builds that have not ended, need a source.

@@ -1,9 +1,10 @@
 //! Deleting what is too old to matter.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parallax_core::error::{Error, Result};
+use parallax_core::id::TenantId;
 use parallax_core::time::Timestamp;
 use parallax_store::{BlobDigest, Page, events, idempotency, instances, sources, tasks, tenants};
 
@@ -16,6 +17,8 @@ const ROWS: u32 = 1000;
 /// Blobs deleted in one round, for the same reason.
 const BLOBS: u32 = 200;
 const TENANTS: u32 = 1000;
+/// Far longer than it takes from the end of an upload to the row that speaks of it.
+const ORPHANED_FOR: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn run(app: Arc<App>) {
     loop {
@@ -62,7 +65,8 @@ async fn round(app: &App) -> Result<()> {
         })
     });
     pruned.await?;
-    collect(app, before).await
+    collect(app, before).await?;
+    collect_orphans(app, now).await
 }
 
 /// Deletes blobs that nothing needs and that were brought long ago. The row goes first: a crash in
@@ -83,6 +87,82 @@ async fn collect(app: &App, before: Timestamp) -> Result<()> {
         app.blobs.delete(source.tenant, &digest).await?;
     }
     Ok(())
+}
+
+/// Deletes blobs that no row speaks of: of uploads whose deployment then failed, and of a
+/// collection that was cut off. Their age spares those whose row is yet to come.
+async fn collect_orphans(app: &App, now: Timestamp) -> Result<()> {
+    let mut page = Page::first(TENANTS);
+    let mut left = BLOBS;
+    loop {
+        let mut tx = app.store.system_read().await?;
+        let listed = tenants::list(&mut tx, &page).await?;
+        drop(tx);
+        for tenant in &listed.items {
+            for first in 0..=u8::MAX {
+                left = collect_orphans_of(app, tenant.id, first, now, left).await?;
+                if left == 0 || app.shutdown.is_cancelled() {
+                    return Ok(());
+                }
+            }
+        }
+        match listed.items.last() {
+            Some(last) if listed.more => page = Page::after(last.id, TENANTS),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Those whose digests begin with this byte, at most `left`; answers how many more there may be.
+async fn collect_orphans_of(
+    app: &App,
+    tenant: TenantId,
+    first: u8,
+    now: Timestamp,
+    mut left: u32,
+) -> Result<u32> {
+    let listed = app.blobs.list(tenant, first).await?;
+    if listed.is_empty() || orphans(app, tenant, first, &listed).await?.is_empty() {
+        return Ok(left);
+    }
+    // Looked at again while nobody can bring one into use.
+    let _alone = app.collecting.write().await;
+    for digest in orphans(app, tenant, first, &listed).await? {
+        let put_at = app.blobs.put_at(tenant, digest).await?;
+        let old = put_at.is_some_and(|at| age(at, now) >= ORPHANED_FOR);
+        if old && left > 0 && app.blobs.delete(tenant, digest).await? {
+            tracing::info!(%tenant, %digest, "a blob that nothing speaks of was deleted");
+            left -= 1;
+        }
+    }
+    Ok(left)
+}
+
+/// Those of `listed` that no row speaks of.
+async fn orphans<'a>(
+    app: &App,
+    tenant: TenantId,
+    first: u8,
+    listed: &'a [BlobDigest],
+) -> Result<Vec<&'a BlobDigest>> {
+    // `g` comes after every hexadecimal digit.
+    let range = (
+        format!("sha256:{first:02x}"),
+        format!("sha256:{first:02x}g"),
+    );
+    let mut tx = app.store.read(tenant).await?;
+    let known = sources::known_between(&mut tx, (&range.0, &range.1)).await?;
+    let unknown = |digest: &&BlobDigest| !known.contains(digest.as_str());
+    Ok(listed.iter().filter(unknown).collect())
+}
+
+/// How old a file is that was written at `at`; nothing for one from the future.
+fn age(at: SystemTime, now: Timestamp) -> Duration {
+    let written = at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let now = Duration::from_micros(u64::try_from(now.unix_micros()).unwrap_or(0));
+    now.saturating_sub(written)
 }
 
 #[cfg(test)]

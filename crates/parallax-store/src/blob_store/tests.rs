@@ -160,3 +160,36 @@ fn a_digest_cannot_lead_out_of_the_folder() {
         assert_eq!(text.parse::<BlobDigest>(), Err(MalformedDigest), "{text}");
     }
 }
+
+#[tokio::test]
+async fn what_is_no_tenants_folder_does_not_keep_the_store_from_opening() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("blobs");
+    store(folder.path()).await;
+    std::fs::write(root.join("notes.txt"), "mine").unwrap();
+    std::fs::write(root.join(tenant(9).to_string()), "a file").unwrap();
+    std::fs::create_dir_all(root.join("lost+found/incoming")).unwrap();
+    let again = store(folder.path()).await;
+    put(&again, tenant(1), &[b"hello"]).await.unwrap();
+    assert!(root.join("notes.txt").exists());
+    assert!(root.join("lost+found/incoming").exists());
+}
+
+#[tokio::test]
+async fn a_tenants_blobs_are_listed_by_the_first_byte_of_their_digests() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    put(&store, tenant(1), &[b"hello"]).await.unwrap();
+    put(&store, tenant(2), &[b"other"]).await.unwrap();
+    let first = u8::from_str_radix(&HELLO[7..9], 16).unwrap();
+    let place = place(&store.tenant(tenant(1)), &digest(HELLO));
+    std::fs::write(place.with_file_name("stray"), "").unwrap();
+    std::fs::write(place.parent().unwrap().with_file_name("stray"), "").unwrap();
+    let listed = store.list(tenant(1), first).await.unwrap();
+    assert_eq!(listed, [digest(HELLO)]);
+    let none = store.list(tenant(1), first.wrapping_add(1)).await.unwrap();
+    assert_eq!(none, []);
+    let at = store.put_at(tenant(1), &digest(HELLO)).await.unwrap();
+    assert!(at.is_some());
+    assert_eq!(store.put_at(tenant(3), &digest(HELLO)).await.unwrap(), None);
+}

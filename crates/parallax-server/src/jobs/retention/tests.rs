@@ -119,3 +119,37 @@ async fn old_tasks_epochs_and_events_go_and_keys_stay() {
         .expect("it works");
     assert_eq!(keys.items.len(), 1);
 }
+
+/// Makes the blob look as if it had been written so long ago.
+fn date_back(world: &World, source: &StoredSource, by: Duration) {
+    let hex = source.digest.trim_start_matches("sha256:");
+    let path = world.app.data_dir.join("blobs");
+    let path = path.join(world.admin.tenant.to_string()).join("sha256");
+    let path = path.join(&hex[..2]).join(&hex[2..4]).join(hex);
+    let file = std::fs::File::options().write(true).open(path);
+    let now = world.app.clock.now().unix_micros();
+    let now = SystemTime::UNIX_EPOCH + Duration::from_micros(now.try_into().expect("after 1970"));
+    let dated = file.expect("it is there").set_modified(now - by);
+    dated.expect("the disk works");
+}
+
+#[tokio::test]
+async fn a_blob_that_no_row_speaks_of_goes_and_neither_a_young_one_nor_one_in_use_does() {
+    let world = World::new().await;
+    let [orphan, young] = [world.upload(b"orphan").await, world.upload(b"young").await];
+    world.deploy(b"used", 1).await;
+    let used = world.upload(b"used").await;
+    for (source, age) in [(&orphan, 2), (&young, 0), (&used, 2)] {
+        date_back(&world, source, ORPHANED_FOR * age);
+    }
+    round(&world.app).await.expect("the store works");
+    assert_eq!(is_here(&world, &orphan).await, (false, false));
+    assert_eq!(is_here(&world, &young).await, (false, true));
+    assert_eq!(is_here(&world, &used).await, (true, true));
+    // An upload of the same again is young, and may be brought into use.
+    let again = world.upload(b"orphan").await;
+    round(&world.app).await.expect("the store works");
+    let spec = parallax_core::manifest::AgentSpec::named(crate::testing::name("scorer"));
+    world.deploy_as(spec, Some(again.clone()), false).await;
+    assert_eq!(is_here(&world, &again).await, (true, true));
+}
