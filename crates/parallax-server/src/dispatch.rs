@@ -30,3 +30,5 @@ pub use instance::{InstanceView, LeaseState, Link, Peer};
 
 /// Most credit that one instance may hold: what it can have in hand at once.
 pub const MAX_CREDIT: u32 = 1024;
+/// Acknowledgements of attached results that may wait for company.
+const MAX_ACKS: usize = 32;

@@ -13,6 +13,9 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use crate::app::App;
+use crate::auth;
+
 pub(crate) use agents::AgentGateway;
 pub(crate) use blobs::BlobGateway;
 pub(crate) use hosts::HostGateway;
@@ -33,6 +36,41 @@ pub(crate) fn principal<T>(request: &tonic::Request<T>) -> Result<Principal, Sta
         .get::<Principal>()
         .cloned()
         .ok_or_else(|| Status::internal("the authentication layer is missing"))
+}
+
+/// Returns why the server ends a stream, once it does: it stops, or the credential is good no more.
+async fn ended(app: &App, principal: &Principal) -> Error {
+    let mut revocations = app.auth.changes();
+    let expiry = app.auth.expiry(principal);
+    tokio::pin!(expiry);
+    let shutdown = app.shutdown.cancelled();
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => return stops(),
+            () = &mut expiry => return auth::expired(),
+            Ok(()) = revocations.changed() => if let Err(error) = look_up(app, principal).await {
+                return error;
+            },
+        }
+    }
+}
+
+/// Looks at once whether the server ends a stream. A busy peer leaves no time to notice
+/// [`ended`].
+///
+/// # Errors
+/// Why it does.
+async fn look_up(app: &App, principal: &Principal) -> Result<(), Error> {
+    if app.shutdown.is_cancelled() {
+        return Err(stops());
+    }
+    // Boxed: it may read the store, which is a large future to keep for each stream.
+    Box::pin(app.auth.recheck(principal)).await
+}
+
+fn stops() -> Error {
+    Error::new(Code::ShuttingDown, "the server stops")
 }
 
 /// Maps a domain error: the one place where gRPC's codes are chosen.

@@ -200,10 +200,10 @@ impl App {
         if written.await? == Some(TaskState::Queued) {
             self.queue.notify_one();
         }
-        if matches!(event.kind, DurableEventKind::Ended { .. }) {
+        if let DurableEventKind::Ended { from, .. } = event.kind {
             // Committed, or of no interest any more: the agent may drop it.
             if let Some(group) = self.directory.find(event.call.tenant, &event.call.agent) {
-                group.committed(event.call.id, event.attempt);
+                group.committed(from, event.call.id, event.attempt);
                 self.room_made(&group);
             }
         }

@@ -9,6 +9,8 @@ use parallax_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::group::SlotId;
+
 /// How a call ended.
 pub type Outcome = v1::task_outcome::Outcome;
 
@@ -82,6 +84,8 @@ pub enum DurableEventKind {
     Ended {
         outcome: Outcome,
         idempotent: bool,
+        /// The session that brought it.
+        from: SlotId,
     },
     /// The deadline passed; the agent was asked to stop.
     Expired,

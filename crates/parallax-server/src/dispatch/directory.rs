@@ -111,6 +111,13 @@ impl Directory {
         self.changes.subscribe()
     }
 
+    /// Acknowledges what instances wait to hear of.
+    pub fn acknowledge(&self) {
+        for group in self.groups.read().values().flat_map(HashMap::values) {
+            group.acknowledge();
+        }
+    }
+
     /// Applies the passing of time; answers the instances whose lease has ended.
     pub fn sweep(&self, now: Instant, grace: Duration) -> Vec<(Arc<Group>, SlotId)> {
         let groups: Vec<Arc<Group>> = self

@@ -113,16 +113,6 @@ impl Group {
         })
     }
 
-    /// Whether the call has not ended: it waits, or an instance holds it.
-    pub fn is_open(&self, id: TaskId) -> bool {
-        let state = self.state.lock();
-        state.waiting.contains(id)
-            || state
-                .instances
-                .values()
-                .any(|i| i.in_flight.contains_key(&id))
-    }
-
     /// The sessions of a hosted replica that began before `ended`, or all.
     pub fn slots_of_replica(&self, replica: ReplicaId, ended: Option<Timestamp>) -> Vec<SlotId> {
         let state = self.state.lock();
@@ -151,6 +141,7 @@ impl Group {
         let mut state = self.state.lock();
         state.instances.get_mut(&slot).map_or(0, |instance| {
             instance.draining = true;
+            instance.acknowledge();
             instance.in_flight.len()
         })
     }

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::MAX_CREDIT;
 use super::call::{Call, DurableEvent, DurableEventKind, Sink, problem};
+use super::{MAX_ACKS, MAX_CREDIT};
 
 /// Who an instance is, by its credential and its Hello.
 #[derive(Debug, Clone)]
@@ -39,7 +39,9 @@ impl Peer {
 #[derive(Debug, Clone)]
 pub struct Link {
     pub session: SessionId,
-    pub frames: mpsc::Sender<Result<v1::AgentDown, Status>>,
+    /// Boxed: a queue keeps room for some dozen frames as soon as it has held one, and most
+    /// agents have one frame at a time.
+    pub frames: mpsc::Sender<Result<Box<v1::AgentDown>, Status>>,
     /// Ends the session.
     pub closed: CancellationToken,
 }
@@ -49,7 +51,7 @@ impl Link {
     /// then ends by itself and the lease decides what becomes of its tasks.
     pub fn send(&self, frame: v1::agent_down::Frame) -> bool {
         self.frames
-            .try_send(Ok(v1::AgentDown { frame: Some(frame) }))
+            .try_send(Ok(Box::new(v1::AgentDown { frame: Some(frame) })))
             .is_ok()
     }
 
@@ -108,6 +110,8 @@ pub(super) struct Instance {
     pub in_flight: HashMap<TaskId, InFlight>,
     /// Durable tasks whose rows are being committed: their credit is taken, nothing was sent.
     pub reserved: HashMap<TaskId, Reserved>,
+    /// Attached results that were received and not acknowledged yet: see [`Self::received`].
+    pub acks: Vec<v1::TaskRef>,
 }
 
 /// A place that is set aside.
@@ -196,10 +200,21 @@ impl Instance {
         self.credit = self.credit.saturating_add(n).min(MAX_CREDIT);
     }
 
-    /// Lets the agent drop a result.
-    pub(super) fn acknowledge(&self, task: v1::TaskRef) {
-        if let Some(link) = &self.link {
-            link.acknowledge(task);
+    /// Notes that an attached result was received. Its acknowledgement goes down with the next
+    /// task or with others of its kind, for a write of its own costs as much as a task's.
+    pub(super) fn received(&mut self, task: v1::TaskRef) {
+        self.acks.push(task);
+        if self.draining || self.acks.len() >= MAX_ACKS {
+            self.acknowledge();
+        }
+    }
+
+    /// Lets the agent drop the results that were received.
+    pub(super) fn acknowledge(&mut self) {
+        for task in self.acks.drain(..) {
+            if let Some(link) = &self.link {
+                link.acknowledge(task);
+            }
         }
     }
 

@@ -38,10 +38,6 @@ impl Queue {
         self.entries.is_empty()
     }
 
-    pub(super) fn contains(&self, id: TaskId) -> bool {
-        self.places.contains_key(&id)
-    }
-
     pub(super) fn push_back(&mut self, waiting: Waiting) {
         self.back += 1;
         self.put(self.back, waiting);

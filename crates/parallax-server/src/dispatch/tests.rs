@@ -60,7 +60,7 @@ pub(crate) fn score() -> Vec<v1::Capability> {
 pub(crate) struct Agent {
     pub(crate) group: Arc<Group>,
     pub(crate) slot: SlotId,
-    pub(crate) frames: mpsc::Receiver<Result<v1::AgentDown, Status>>,
+    pub(crate) frames: mpsc::Receiver<Result<Box<v1::AgentDown>, Status>>,
     pub(crate) closed: CancellationToken,
     pub(crate) welcome: v1::Welcome,
 }

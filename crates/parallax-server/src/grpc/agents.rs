@@ -5,6 +5,8 @@ use std::sync::Arc;
 use parallax_core::key::Scope;
 use parallax_proto::v1;
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::adapters::Map;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -27,9 +29,11 @@ impl AgentGateway {
     }
 }
 
+type Frame = Result<Box<v1::AgentDown>, Status>;
+
 #[tonic::async_trait]
 impl v1::agent_service_server::AgentService for AgentGateway {
-    type SessionStream = ReceiverStream<Result<v1::AgentDown, Status>>;
+    type SessionStream = Map<ReceiverStream<Frame>, fn(Frame) -> Result<v1::AgentDown, Status>>;
 
     async fn session(
         &self,
@@ -46,7 +50,8 @@ impl v1::agent_service_server::AgentService for AgentGateway {
         self.app
             .tasks
             .spawn(session::run(app, principal, inbound, frames, handshake));
-        Ok(Response::new(ReceiverStream::new(outbound)))
+        let outbound = ReceiverStream::new(outbound);
+        Ok(Response::new(outbound.map(|frame| frame.map(|down| *down))))
     }
 }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use parallax_core::error::{Code, Error};
 use parallax_core::id::{SessionId, TaskId};
 use parallax_core::key::Principal;
@@ -15,7 +17,6 @@ use tonic::{Status, Streaming};
 
 use crate::app::App;
 use crate::app::sessions::Admitted;
-use crate::auth;
 use crate::clock::random;
 use crate::dispatch::{Group, Joining, Link, MAX_CREDIT, Outcome, SlotId};
 
@@ -31,7 +32,7 @@ const DRAIN_CHECK: Duration = Duration::from_millis(100);
 const BURST: u32 = 256;
 const PROTO_VERSION: u32 = 1;
 
-type Frames = mpsc::Sender<Result<v1::AgentDown, Status>>;
+type Frames = mpsc::Sender<Result<Box<v1::AgentDown>, Status>>;
 
 /// Runs a session to its end.
 pub(super) async fn run(
@@ -55,7 +56,8 @@ pub(super) async fn run(
         Ok(Ok(None) | Err(_)) => return,
         Err(_) => return refuse(&frames, Status::deadline_exceeded("no Hello within 10 s")).await,
     };
-    match Session::begin(app, principal, hello, &frames).await {
+    // Boxed: what it takes to begin should not be kept for as long as the session lasts.
+    match Box::pin(Session::begin(app, principal, hello, &frames)).await {
         Ok(session) => {
             drop(handshake);
             drop(frames);
@@ -162,41 +164,47 @@ impl Session {
     }
 
     async fn exchange(&mut self, inbound: &mut Streaming<v1::AgentUp>) -> End {
-        let mut revocations = self.app.auth.changes();
-        let expiry = self.app.auth.expiry(&self.principal);
-        tokio::pin!(expiry);
-        let mut ping = tokio::time::interval(self.app.limits.lease_ttl / 2);
+        let (app, principal, link) = (
+            Arc::clone(&self.app),
+            self.principal.clone(),
+            self.link.clone(),
+        );
+        // Polled only when it has something to say: a session wakes for every frame, and to ask
+        // clocks and shared tokens each time would cost more than the frame.
+        let mut seldom =
+            FuturesUnordered::from_iter([interrupted(&app, &principal, &link).boxed()]);
         let mut drain = tokio::time::interval(DRAIN_CHECK);
         let mut burst = 0_u32;
         loop {
             let draining = self.drain_until.is_some();
             tokio::select! {
                 biased;
-                () = self.link.closed.cancelled() => return End::Closed,
                 frame = inbound.message() => {
                     if let Err(end) = self.take_next(frame) {
                         return end;
                     }
                     burst += 1;
+                    // A busy agent leaves no time for the rest.
                     if burst.is_multiple_of(BURST)
                         && let Err(end) = self.look_up().await
                     {
                         return end;
                     }
                 }
+                Some(end) = seldom.next() => return end,
                 _ = drain.tick(), if draining => if self.is_drained() {
                     return End::GoAway(v1::goaway::Reason::Drained, "nothing is in flight any more".to_owned());
                 },
-                () = self.app.shutdown.cancelled() => return stops(),
-                Ok(()) = revocations.changed() => if let Err(end) = self.look_up().await {
-                    return end;
-                },
-                () = &mut expiry => return unauthenticated(auth::expired()),
-                _ = ping.tick() => if !self.link.send(v1::agent_down::Frame::Ping(v1::Ping { nonce: 0 })) {
-                    return End::Closed;
-                },
             }
         }
+    }
+
+    async fn look_up(&self) -> Result<(), End> {
+        if self.link.closed.is_cancelled() {
+            return Err(End::Closed);
+        }
+        let looked = super::look_up(&self.app, &self.principal).await;
+        looked.map_err(go_away)
     }
 
     fn take_next(&mut self, frame: Result<Option<v1::AgentUp>, Status>) -> Result<(), End> {
@@ -209,16 +217,6 @@ impl Session {
             Ok(Some(_)) => Ok(()),
             Ok(None) | Err(_) => Err(End::Closed),
         }
-    }
-
-    /// Whether the session may go on: looked at whenever something changes, and now and then while
-    /// the agent keeps us too busy to notice.
-    async fn look_up(&self) -> Result<(), End> {
-        if self.app.shutdown.is_cancelled() {
-            return Err(stops());
-        }
-        let checked = self.app.auth.recheck(&self.principal).await;
-        checked.map_err(unauthenticated)
     }
 
     fn is_drained(&self) -> bool {
@@ -340,15 +338,29 @@ impl Session {
     }
 }
 
-fn stops() -> End {
-    End::GoAway(v1::goaway::Reason::Shutdown, "the server stops".to_owned())
+/// Pings the agent until the session is to end.
+async fn interrupted(app: &App, principal: &Principal, link: &Link) -> End {
+    let ended = super::ended(app, principal);
+    tokio::pin!(ended);
+    let mut ping = tokio::time::interval(app.limits.lease_ttl / 2);
+    loop {
+        tokio::select! {
+            () = link.closed.cancelled() => return End::Closed,
+            error = &mut ended => return go_away(error),
+            _ = ping.tick() => if !link.send(v1::agent_down::Frame::Ping(v1::Ping { nonce: 0 })) {
+                return End::Closed;
+            },
+        }
+    }
 }
 
-fn unauthenticated(error: Error) -> End {
-    End::GoAway(
-        v1::goaway::Reason::Unauthenticated,
-        error.message.into_owned(),
-    )
+/// What the agent is told when the server ends the stream.
+fn go_away(error: Error) -> End {
+    let reason = match error.code {
+        Code::ShuttingDown => v1::goaway::Reason::Shutdown,
+        _ => v1::goaway::Reason::Unauthenticated,
+    };
+    End::GoAway(reason, error.message.into_owned())
 }
 
 /// The first frame down, but for the verdicts on the inventory.

@@ -1,6 +1,6 @@
 //! `TaskService`: calls over gRPC.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parallax_core::error::{Code, Error};
@@ -16,8 +16,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::app::App;
 use crate::app::invoke::InvokeRequest;
 use crate::app::tasks::{Submission, TaskWatch};
-use crate::auth::{expired, require};
-use crate::dispatch::{Group, Sink, problem};
+use crate::auth::require;
+use crate::dispatch::{Call, Group, Sink, problem};
 
 /// Calls that one stream may have open, and frames that wait for its caller. Beyond this the
 /// stream is not read until outcomes are taken, which is flow control enough.
@@ -136,7 +136,7 @@ impl v1::task_service_server::TaskService for TaskGateway {
             let end = tokio::select! {
                 end = relay(&mut watch, &down) => end,
                 () = down.closed() => return,
-                error = ended(&app, &principal) => Err(error),
+                error = super::ended(&app, &principal) => Err(error),
             };
             if let Err(error) = end {
                 // The watcher may be gone already; then nobody is left to tell.
@@ -167,39 +167,28 @@ async fn relay(
     Ok(())
 }
 
-/// Returns why the server ends a stream, once it does: it stops, or the credential is good no more.
-async fn ended(app: &App, principal: &Principal) -> Error {
-    let mut revocations = app.auth.changes();
-    let expiry = app.auth.expiry(principal);
-    tokio::pin!(expiry);
-    loop {
-        tokio::select! {
-            () = app.shutdown.cancelled() => {
-                return Error::new(Code::ShuttingDown, "the server stops");
-            }
-            () = &mut expiry => return expired(),
-            Ok(()) = revocations.changed() => if let Err(error) = app.auth.recheck(principal).await {
-                return error;
-            },
-        }
-    }
-}
-
 /// One caller's stream of attached calls.
 struct Caller {
     app: Arc<App>,
     principal: Principal,
     down: mpsc::Sender<v1::InvokeDown>,
     /// Calls to abandon when the stream ends; ended ones are swept out as the list grows.
-    open: Vec<(u64, TaskId, Arc<Group>)>,
+    open: Vec<OpenCall>,
     /// The group that was called last: streams tend to stay with one agent.
     last: Option<(String, Name)>,
+}
+
+struct OpenCall {
+    call_id: u64,
+    /// Gone once nobody holds the call any more: it has ended.
+    call: Weak<Call>,
+    group: Arc<Group>,
 }
 
 impl Caller {
     async fn run(mut self, mut inbound: Streaming<v1::InvokeUp>) {
         let (app, principal) = (Arc::clone(&self.app), self.principal.clone());
-        let ended = ended(&app, &principal);
+        let ended = super::ended(&app, &principal);
         tokio::pin!(ended);
         let mut burst = 0_u32;
         let why = loop {
@@ -231,11 +220,7 @@ impl Caller {
             }
             burst += 1;
             if burst.is_multiple_of(BURST) {
-                // A busy caller leaves no time to notice these.
-                if app.shutdown.is_cancelled() {
-                    break Error::new(Code::ShuttingDown, "the server stops");
-                }
-                if let Err(why) = app.auth.recheck(&principal).await {
+                if let Err(why) = super::look_up(&app, &principal).await {
                     break why;
                 }
             }
@@ -275,7 +260,7 @@ impl Caller {
             updates,
         };
         match self.app.submit_attached(&call, sink).await {
-            Ok(group) => self.remember(call_id, call.id, group),
+            Ok(group) => self.remember(call_id, &call, group),
             Err(error) => {
                 let permit = self.down.clone().reserve_owned().await.map_err(|_| ())?;
                 answer(permit, call_id, call.id.to_string(), &error);
@@ -295,27 +280,27 @@ impl Caller {
         }
     }
 
-    fn remember(&mut self, call_id: u64, task: TaskId, group: Arc<Group>) {
+    fn remember(&mut self, call_id: u64, call: &Arc<Call>, group: Arc<Group>) {
         if self.open.len() >= 2 * OPEN_CALLS {
             // At most OPEN_CALLS hold a permit, so older entries beyond that have ended.
-            self.open.retain(|(_, task, group)| group.is_open(*task));
+            self.open.retain(|open| open.call.strong_count() > 0);
         }
-        self.open.push((call_id, task, group));
+        self.open.push(OpenCall {
+            call_id,
+            call: Arc::downgrade(call),
+            group,
+        });
     }
 
     fn cancel(&self, cancel: &v1::InvokeCancel) {
-        let open = self
-            .open
-            .iter()
-            .rev()
-            .find(|(id, ..)| *id == cancel.call_id);
-        if let Some((_, task, group)) = open {
-            group.cancel(
-                *task,
-                &cancel.reason,
-                self.app.limits.cancel_grace,
-                Instant::now(),
-            );
+        let named = |open: &&OpenCall| open.call_id == cancel.call_id;
+        let Some(open) = self.open.iter().rev().find(named) else {
+            return;
+        };
+        if let Some(call) = open.call.upgrade() {
+            let grace = self.app.limits.cancel_grace;
+            open.group
+                .cancel(call.id, &cancel.reason, grace, Instant::now());
         }
     }
 
@@ -327,8 +312,11 @@ impl Caller {
     }
 
     fn give_up(&self, why: &Error) {
-        for (_, task, group) in &self.open {
-            group.give_up(*task, why, self.app.limits.cancel_grace, Instant::now());
+        let grace = self.app.limits.cancel_grace;
+        for open in &self.open {
+            if let Some(call) = open.call.upgrade() {
+                open.group.give_up(call.id, why, grace, Instant::now());
+            }
         }
     }
 }

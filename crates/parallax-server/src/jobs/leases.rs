@@ -9,6 +9,9 @@ use crate::app::App;
 
 /// How late a deadline may be noticed.
 const TICK: Duration = Duration::from_millis(50);
+/// Rounds between two that send the acknowledgements which found no task to travel with. An agent
+/// keeps its results a little longer, and nobody waits for it to drop them.
+const ACKNOWLEDGE_EVERY: u32 = 4;
 /// Rounds between two looks for names without instances.
 const PRUNE_EVERY: u32 = 200;
 
@@ -26,6 +29,9 @@ pub(crate) async fn run(app: Arc<App>) {
             app.instance_lost(&group, slot, Some(now));
         }
         round = round.wrapping_add(1);
+        if round.is_multiple_of(ACKNOWLEDGE_EVERY) {
+            app.directory.acknowledge();
+        }
         if round.is_multiple_of(PRUNE_EVERY) {
             app.directory.prune();
         }

@@ -43,6 +43,7 @@ fn advance(row: Task, kind: &Kind, now: Timestamp) -> Task {
         Kind::Ended {
             outcome,
             idempotent,
+            ..
         } if !cancelling && retries(outcome, *idempotent, row.attempt) => {
             let after = restart_delay(row.attempt);
             Task {

@@ -91,6 +91,7 @@ impl Group {
             load_ppm: None,
             in_flight,
             reserved: HashMap::new(),
+            acks: Vec::new(),
         };
         state.instances.insert(slot, instance);
         for task in unlisted {
@@ -126,6 +127,7 @@ impl Group {
             load_ppm: None,
             in_flight: HashMap::new(),
             reserved: HashMap::new(),
+            acks: Vec::new(),
         });
         let task = InFlight {
             call: restored.call,
@@ -151,6 +153,8 @@ impl Group {
             return false;
         };
         instance.link = None;
+        // Its inventory will ask again, if it comes back.
+        instance.acks.clear();
         instance.credit = 0;
         if instance.in_flight.is_empty() {
             state.remove(slot);

@@ -8,7 +8,7 @@ use parallax_proto::v1;
 use tokio::time::Instant;
 
 use super::super::call::{DurableEvent, DurableEventKind, Outcome, Sink, Update};
-use super::super::instance::InFlight;
+use super::super::instance::{InFlight, Instance};
 use super::{Group, SlotId};
 
 impl Group {
@@ -109,6 +109,7 @@ impl Group {
                 let kind = DurableEventKind::Ended {
                     outcome,
                     idempotent: *idempotent,
+                    from: slot,
                 };
                 let event = DurableEvent {
                     call: Arc::clone(call),
@@ -121,27 +122,38 @@ impl Group {
                 if let Some(entry) = instance.in_flight.remove(&id) {
                     entry.sink.deliver(&entry.call, outcome);
                 }
-                instance.acknowledge(task);
+                instance.received(task);
             }
-            None => instance.acknowledge(task),
+            None => instance.received(task),
         }
         state.pump();
     }
 
-    /// The outcome of a durable task is committed: the agent may drop it.
-    pub fn committed(&self, id: TaskId, attempt: u32) {
+    /// Acknowledges the attached results that wait for it.
+    pub(crate) fn acknowledge(&self) {
+        for instance in self.state.lock().instances.values_mut() {
+            instance.acknowledge();
+        }
+    }
+
+    /// The outcome of a durable task, which the session `from` brought, is committed: the agent
+    /// may drop it.
+    pub fn committed(&self, from: SlotId, id: TaskId, attempt: u32) {
         let mut state = self.state.lock();
-        for instance in state.instances.values_mut() {
-            if instance
-                .in_flight
-                .get(&id)
-                .is_some_and(|entry| entry.attempt == attempt)
-            {
-                if let Some(entry) = instance.in_flight.remove(&id) {
-                    instance.acknowledge(entry.reference());
-                }
-                break;
-            }
+        let holds = |i: &Instance| i.in_flight.get(&id).is_some_and(|e| e.attempt == attempt);
+        let slot = match state.instances.get(&from).is_some_and(holds) {
+            true => Some(from),
+            // It has reconnected in the meantime, and taken its tasks along.
+            false => state
+                .instances
+                .iter()
+                .find_map(|(s, i)| holds(i).then_some(*s)),
+        };
+        if let Some(instance) = slot.and_then(|slot| state.instances.get_mut(&slot))
+            && let Some(entry) = instance.in_flight.remove(&id)
+            && let Some(link) = &instance.link
+        {
+            link.acknowledge(entry.reference());
         }
         state.pump();
     }

@@ -104,6 +104,7 @@ impl State {
             attempt,
             sink,
         } = waiting;
+        instance.acknowledge();
         let frame = task_frame(&call, attempt);
         let sent = instance.link.as_ref().is_some_and(|link| link.send(frame));
         if !sent {

@@ -120,7 +120,6 @@ fn an_abandoned_call_is_stopped_and_never_tried_again() {
     let mut other = Entry::new("b", 4).offering(offers).join(&group);
     group.expire(agent.slot, None);
     assert_eq!(other.tasks(), []);
-    assert!(!group.is_open(id));
 }
 
 #[test]
@@ -132,14 +131,17 @@ fn a_caller_that_went_away_is_noticed_by_itself() {
 }
 
 #[test]
-fn an_open_call_is_open_while_it_waits_and_while_it_runs() {
+fn a_call_is_held_for_as_long_as_it_waits_or_runs() {
     let group = group();
     let mut agent = Agent::join(&group, "a", 0);
-    let (id, _reply) = submit(&group, "score");
-    assert!(group.is_open(id), "it waits");
+    let call = call("score", None);
+    let _reply = submit_call(&group, &call);
+    let open = Arc::downgrade(&call);
+    drop(call);
+    assert!(open.upgrade().is_some(), "it waits");
     group.grant(agent.slot, 1);
     let task = agent.next_task();
-    assert!(group.is_open(id), "it runs");
+    assert!(open.upgrade().is_some(), "it runs");
     agent.finish(&task, 0);
-    assert!(!group.is_open(id));
+    assert!(open.upgrade().is_none());
 }

@@ -37,7 +37,7 @@ fn a_result_is_acknowledged_only_once_it_is_committed() {
     assert_eq!(t.agent.next(), None);
     t.agent.finish(&t.task, 0);
     assert_eq!(t.news.words(), ["ended"], "sent twice, committed once");
-    t.group.committed(id_of(&t.task), 1);
+    t.group.committed(t.agent.slot, id_of(&t.task), 1);
     assert!(matches!(t.agent.next(), Some(Frame::ResultAck(_))));
     assert_eq!(t.group.in_flight(t.agent.slot), 0);
 }
@@ -48,7 +48,7 @@ fn an_agent_lost_while_its_result_is_committed_changes_nothing() {
     t.agent.finish(&t.task, 1);
     t.group.expire(t.agent.slot, None);
     assert_eq!(t.news.words(), ["ended"]);
-    t.group.committed(id_of(&t.task), 1);
+    t.group.committed(t.agent.slot, id_of(&t.task), 1);
 }
 
 #[tokio::test(start_paused = true)]

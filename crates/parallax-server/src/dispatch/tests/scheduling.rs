@@ -130,6 +130,7 @@ async fn a_deadline_that_passes_at_the_agent_ends_the_call_and_cancels_the_work(
     assert!(matches!(agent.next(), Some(Frame::Cancel(_))));
     assert_eq!(agent.next(), None, "it is asked once");
     agent.finish(&task, 1);
+    group.acknowledge();
     assert!(
         matches!(agent.next(), Some(Frame::ResultAck(_))),
         "too late, and dropped"
@@ -207,4 +208,37 @@ fn names_without_instances_are_forgotten() {
     drop(group);
     directory.prune();
     assert!(directory.find(tenant, &name).is_none());
+}
+
+#[test]
+fn a_received_result_is_acknowledged_with_the_next_task_or_with_others() {
+    let group = group();
+    let mut agent = Agent::join(&group, "a", 1);
+    let (_, _first) = submit(&group, "score");
+    let first = agent.next_task();
+    agent.finish(&first, 1);
+    assert_eq!(agent.next(), None, "it waits for company");
+    let (_, _second) = submit(&group, "score");
+    let Some(Frame::ResultAck(ack)) = agent.next() else {
+        panic!("the acknowledgement goes first")
+    };
+    assert_eq!(ack.r#ref, first.r#ref);
+    let second = agent.next_task();
+    agent.finish(&second, 1);
+    group.acknowledge();
+    assert!(matches!(agent.next(), Some(Frame::ResultAck(_))));
+}
+
+#[test]
+fn an_instance_that_drains_waits_for_no_acknowledgement() {
+    let group = group();
+    let mut agent = Agent::join(&group, "a", 2);
+    let (_, _one) = submit(&group, "score");
+    let (_, _other) = submit(&group, "score");
+    let (one, other) = (agent.next_task(), agent.next_task());
+    agent.finish(&one, 0);
+    group.drain(agent.slot);
+    assert!(matches!(agent.next(), Some(Frame::ResultAck(_))));
+    agent.finish(&other, 0);
+    assert!(matches!(agent.next(), Some(Frame::ResultAck(_))));
 }
