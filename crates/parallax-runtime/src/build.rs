@@ -1,6 +1,7 @@
 //! Builds: from a source archive to a prepared revision.
 
 mod cache;
+mod collect;
 mod fetch;
 mod job;
 mod queue;

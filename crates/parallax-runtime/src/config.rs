@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use parallax_core::host::IsolationMeans;
 use parallax_core::name::Name;
 use parallax_proto::v1::Desired;
 use parallax_shim::spec::LogLimits;
@@ -29,6 +30,8 @@ pub struct HostConfig {
     pub max_replicas: u32,
     /// Whether to run one tenant's agents although nothing keeps them apart from the machine.
     pub unsafe_no_isolation: bool,
+    /// How to keep agents apart; the first means that works when absent.
+    pub isolation: Option<IsolationMeans>,
     /// The program that is started as `PROGRAM shim DIR`.
     pub shim_program: PathBuf,
     /// Folders that no tenant's process may read, such as the server's data folder. `data_dir` is
@@ -47,6 +50,8 @@ pub struct HostConfig {
     pub concurrent_builds: usize,
     /// Builds that may wait; more are failed.
     pub queued_builds: usize,
+    /// How long a build may take, where the server allows more.
+    pub build_timeout: Option<Duration>,
     /// How often CPU and memory are sampled.
     pub usage_interval: Duration,
     /// Whether limits are enforced by cgroups, where some can be made. Without them, processes are
@@ -87,6 +92,7 @@ impl HostConfig {
             labels: BTreeMap::new(),
             max_replicas: DEFAULT_MAX_REPLICAS,
             unsafe_no_isolation: false,
+            isolation: None,
             shim_program,
             protected_paths: Vec::new(),
             tools_path,
@@ -95,6 +101,7 @@ impl HostConfig {
             log_limits: LogLimits::default(),
             concurrent_builds: DEFAULT_CONCURRENT_BUILDS,
             queued_builds: DEFAULT_QUEUED_BUILDS,
+            build_timeout: None,
             usage_interval: DEFAULT_USAGE_INTERVAL,
             cgroups: true,
         }

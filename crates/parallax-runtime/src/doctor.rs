@@ -91,8 +91,9 @@ fn isolation_words(means: IsolationMeans, probe: &IsolationProbe) -> String {
             "agents and builds are kept apart by bubblewrap; Landlock is too old here".to_owned()
         }
         IsolationMeans::Uid | IsolationMeans::None => format!(
-            "nothing keeps agents apart (Landlock version {}, Linux 6.12 has the one that is needed; no working bubblewrap): a host refuses them, unless it is started with --unsafe-no-isolation for one trusted tenant",
-            probe.landlock_abi
+            "nothing keeps agents apart (Landlock version {}, Linux 6.12 has the one that is needed; bubblewrap: {}): a host refuses them, unless it is started with --unsafe-no-isolation for one trusted tenant",
+            probe.landlock_abi,
+            probe.bubblewrap_refusal.as_deref().unwrap_or_default(),
         ),
     }
 }

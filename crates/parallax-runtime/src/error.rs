@@ -53,6 +53,14 @@ pub enum HostError {
         /// What agents may read.
         readable: PathBuf,
     },
+    /// A means of isolation was asked for that this machine does not have.
+    #[error("agents cannot be kept apart by {means} here: {why}")]
+    MeansUnavailable {
+        /// What was asked for.
+        means: parallax_core::host::IsolationMeans,
+        /// Why it does not work, in the words of the system where it has some.
+        why: String,
+    },
     /// The address of the control plane makes no sense.
     #[error(
         "`{url}` is no address of a control plane; write http://HOST:PORT or https://HOST:PORT"
@@ -64,6 +72,11 @@ pub enum HostError {
         #[source]
         source: tonic::transport::Error,
     },
+    /// The host has no credential, and will get none with this token.
+    #[error(
+        "the control plane refuses the join token: {0}; print a new one with `parallax hosts token`"
+    )]
+    JoinRefused(String),
     /// A background thread ended before its work was done.
     #[error("the host is shutting down")]
     ShuttingDown,

@@ -68,8 +68,9 @@ impl Host {
         protected.push(layout.root().to_path_buf());
         let (unsafe_allowed, cgroups) = (config.unsafe_no_isolation, config.cgroups);
         let (sandbox, limiter) = blocking(move || {
+        let asked_for = config.isolation;
             let probe = parallax_shim::isolation::probe();
-            let sandbox = Sandbox::choose(&probe, unsafe_allowed, &protected)?;
+            let sandbox = Sandbox::choose(&probe, asked_for, unsafe_allowed, &protected)?;
             let limiter = match cgroups {
                 true => Limiter::detect(),
                 false => Limiter::without_cgroups(),
@@ -203,6 +204,7 @@ impl Boot {
             usage_interval: self.config.usage_interval,
             turns: Turns::default(),
             events,
+            timeout: self.config.build_timeout,
             apps: prepared,
         };
         let queue = BuildQueue::new(

@@ -8,6 +8,9 @@
 //!
 //! It never waits for a replica: orders go through a `watch`, which holds only the newest.
 
+mod collect;
+mod show;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -18,7 +21,7 @@ use parallax_core::id::{BuildId, ReplicaId, TenantId};
 use parallax_core::manifest::IsolationTier;
 use parallax_core::replica::ReplicaPhase;
 use parallax_core::status::Reason;
-use parallax_proto::v1::{CredentialUpdate, Desired, DesiredReplica, ObservedReplica};
+use parallax_proto::v1::{CredentialUpdate, Desired, DesiredReplica};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::build::{BuildEvent, BuildQueue};
@@ -69,6 +72,8 @@ pub(crate) struct Hub {
     build_events: mpsc::Receiver<BuildEvent>,
     /// The only tenant that is served where nothing keeps tenants apart.
     only_tenant: Option<TenantId>,
+    /// Builds that the server counts on, once it has said so.
+    kept_builds: Option<BTreeSet<BuildId>>,
     /// Replicas of earlier hosts that have not reported yet.
     unheard: BTreeSet<ReplicaId>,
     /// Set while the host stops.
@@ -79,6 +84,8 @@ pub(crate) struct Hub {
 struct Entry {
     tenant: TenantId,
     runs: bool,
+    /// What it may be running on: every build that it was ever to run on here.
+    builds: BTreeSet<BuildId>,
     handle: Handle,
 }
 
@@ -119,6 +126,7 @@ impl Hub {
             events: channels.events,
             build_events: channels.build_events,
             only_tenant: None,
+            kept_builds: None,
             unheard: BTreeSet::new(),
             stopping: None,
         };
@@ -165,8 +173,12 @@ impl Hub {
                 },
                 Some(event) = self.events.recv() => self.hear(event),
                 Some(event) = self.build_events.recv() => {
+                    let left = matches!(event, BuildEvent::Left(_));
                     let changed = self.builds.take(event);
                     self.show_builds(changed);
+                    if left {
+                        self.collect();
+                    }
                 }
             }
             self.finish_stop();
@@ -253,6 +265,10 @@ impl Hub {
             self.change(&change);
         }
         self.desire_builds(desired);
+        if let Some(kept) = desired.kept_builds.as_ref().filter(|_| desired.complete) {
+            let ids = kept.build_ids.iter().filter_map(|id| id.parse().ok());
+            self.kept_builds = Some(ids.collect());
+        }
         // A replica that was refused has no task; its refusal is told as long as it is asked for.
         let with_task: BTreeSet<String> = self.replicas.keys().map(ToString::to_string).collect();
         let asked_for: BTreeSet<&String> = desired
@@ -267,6 +283,7 @@ impl Hub {
             });
             view.generation = desired.generation;
         });
+        self.collect();
     }
 
     fn desire_builds(&mut self, desired: &Desired) {
@@ -297,6 +314,7 @@ impl Hub {
                 return self.show_misunderstood(wire, format!("{id} belongs to another tenant"));
             }
             entry.runs = runs;
+            entry.builds.insert(assignment.build);
             entry.handle.orders.send_modify(|orders| {
                 orders.assignment = assignment;
                 // A server that leaves the credential out does not take it away.
@@ -311,7 +329,7 @@ impl Hub {
             let words = format!("this host takes at most {} replicas", self.max_replicas);
             return self.show_refused(wire, Reason::Unschedulable, words);
         }
-        let tenant = assignment.tenant;
+        let (tenant, builds) = (assignment.tenant, BTreeSet::from([assignment.build]));
         let orders = Orders {
             assignment,
             token,
@@ -327,6 +345,7 @@ impl Hub {
             Entry {
                 tenant,
                 runs,
+                builds,
                 handle,
             },
         );
@@ -335,6 +354,7 @@ impl Hub {
     fn adopt(&mut self, load: Load) {
         let assignment = load.assignment.clone();
         let (id, tenant, runs) = (assignment.replica, assignment.tenant, assignment.run);
+        let builds = BTreeSet::from([assignment.build]);
         let orders = Orders {
             refusal: self
                 .refusal(tenant)
@@ -352,6 +372,7 @@ impl Hub {
             Entry {
                 tenant,
                 runs,
+                builds,
                 handle,
             },
         );
@@ -405,51 +426,6 @@ impl Hub {
         }
         let only = *self.only_tenant.get_or_insert(tenant);
         (only != tenant).then(|| ANOTHER_TENANT.to_owned())
-    }
-
-    fn find_log(&self, source: &str, tenant: &str) -> Option<LogSource> {
-        let layout = &self.context.layout;
-        let (owner, dir, tip) = if let Ok(id) = source.parse::<ReplicaId>() {
-            let entry = self.replicas.get(&id)?;
-            let dir = layout.replica(id).path().to_path_buf();
-            (entry.tenant, dir, entry.handle.tip.clone())
-        } else {
-            let id = source.parse::<BuildId>().ok()?;
-            let (owner, tip) = self.builds.log(id)?;
-            (owner, layout.build(id).path().to_path_buf(), tip)
-        };
-        (owner.to_string() == tenant).then_some(LogSource { dir, tip })
-    }
-
-    fn show_builds(&self, changed: impl IntoIterator<Item = parallax_proto::v1::BuildState>) {
-        let changed: Vec<_> = changed.into_iter().collect();
-        if changed.is_empty() {
-            return;
-        }
-        self.view.send_modify(|view| {
-            for state in changed {
-                view.builds.insert(state.build_id.clone(), Arc::new(state));
-            }
-        });
-    }
-
-    fn show_misunderstood(&self, wire: &DesiredReplica, words: String) {
-        self.show_refused(wire, Reason::StartFailed, words);
-    }
-
-    fn show_refused(&self, wire: &DesiredReplica, reason: Reason, message: String) {
-        let observed = ObservedReplica {
-            replica_id: wire.replica_id.clone(),
-            tenant_id: wire.tenant_id.clone(),
-            phase: ReplicaPhase::Failed.as_str().to_owned(),
-            reason: reason.as_str().to_owned(),
-            message,
-            ..ObservedReplica::default()
-        };
-        self.view.send_modify(|view| {
-            view.replicas
-                .insert(wire.replica_id.clone(), Arc::new(observed));
-        });
     }
 
     fn finish_stop(&mut self) {

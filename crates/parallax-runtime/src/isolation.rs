@@ -71,21 +71,26 @@ enum Wall {
 }
 
 impl Sandbox {
-    /// Chooses by what was probed: Landlock, else bubblewrap, else nothing. Another user alone is
-    /// no means here: the host's folder is closed to every other user, so that one could not even
-    /// read its own revision.
+    /// Chooses by what was probed: Landlock, else bubblewrap, else nothing; or the means that was
+    /// asked for. Another user alone is no means here: the host's folder is closed to every other
+    /// user, so that one could not even read its own revision.
     ///
     /// # Errors
-    /// When a protected folder lies where every agent may read.
+    /// When a protected folder lies where every agent may read, or what was asked for does not work.
     pub(crate) fn choose(
         probe: &IsolationProbe,
+        asked_for: Option<IsolationMeans>,
         unsafe_allowed: bool,
         protected: &[PathBuf],
     ) -> Result<Self, HostError> {
-        let wall = match (&probe.bubblewrap, probe.landlock_usable) {
-            (_, true) => Wall::Landlock,
-            (Some(program), false) => Wall::Bubblewrap(program.clone()),
-            (None, false) => Wall::None { unsafe_allowed },
+        let means = match asked_for {
+            Some(means) => available(probe, means)?,
+            None => Self::means_of(probe),
+        };
+        let wall = match (means, &probe.bubblewrap) {
+            (IsolationMeans::Landlock, _) => Wall::Landlock,
+            (IsolationMeans::Bubblewrap, Some(program)) => Wall::Bubblewrap(program.clone()),
+            _ => Wall::None { unsafe_allowed },
         };
         let system: Vec<PathBuf> = SYSTEM_PATHS
             .into_iter()
@@ -190,6 +195,23 @@ impl Sandbox {
     }
 }
 
+/// The means that was asked for, if it works here.
+fn available(probe: &IsolationProbe, means: IsolationMeans) -> Result<IsolationMeans, HostError> {
+    let why = match means {
+        IsolationMeans::Landlock if probe.landlock_usable => return Ok(means),
+        IsolationMeans::Bubblewrap if probe.bubblewrap.is_some() => return Ok(means),
+        IsolationMeans::Landlock => format!(
+            "the kernel has Landlock version {}, and Linux 6.12 has the one that is needed",
+            probe.landlock_abi
+        ),
+        IsolationMeans::Bubblewrap => probe.bubblewrap_refusal.clone().unwrap_or_default(),
+        IsolationMeans::Uid | IsolationMeans::None => {
+            "a host offers landlock and bubblewrap".to_owned()
+        }
+    };
+    Err(HostError::MeansUnavailable { means, why })
+}
+
 /// Whether reading `folder` means reading `path`.
 fn covers(folder: &Path, path: &Path) -> bool {
     path.starts_with(real(folder))
@@ -211,14 +233,16 @@ mod tests {
             landlock_abi: 7,
             landlock_usable: landlock,
             bubblewrap: bubblewrap.then(|| PathBuf::from("/usr/bin/bwrap")),
+            bubblewrap_refusal: (!bubblewrap).then(|| "no namespaces".to_owned()),
             can_change_uid: true,
             userns: false,
+            userns_refusal: Some("not permitted".to_owned()),
             cgroup: CgroupProbe::None,
         }
     }
 
     fn means(landlock: bool, bubblewrap: bool) -> IsolationMeans {
-        Sandbox::choose(&probe(landlock, bubblewrap), false, &[])
+        Sandbox::choose(&probe(landlock, bubblewrap), None, false, &[])
             .expect("nothing is protected")
             .means()
     }
@@ -231,10 +255,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_asked_for_is_given_or_refused_with_the_reason() {
+        let ask = |means| Sandbox::choose(&probe(true, false), Some(means), false, &[]);
+        let given = ask(IsolationMeans::Landlock).expect("it works");
+        assert_eq!(given.means(), IsolationMeans::Landlock);
+        let refused = ask(IsolationMeans::Bubblewrap).expect_err("it does not work");
+        assert!(refused.to_string().ends_with("no namespaces"), "{refused}");
+        let both = probe(true, true);
+        let given = Sandbox::choose(&both, Some(IsolationMeans::Bubblewrap), false, &[]);
+        assert_eq!(given.expect("it works").means(), IsolationMeans::Bubblewrap);
+    }
+
+    #[test]
     fn without_means_everything_is_refused_unless_told_otherwise() {
-        let strict = Sandbox::choose(&probe(false, false), false, &[]).expect("nothing to protect");
+        let strict =
+            Sandbox::choose(&probe(false, false), None, false, &[]).expect("nothing to protect");
         assert!(strict.refuses_all() && !strict.single_tenant());
-        let lax = Sandbox::choose(&probe(false, false), true, &[]).expect("nothing to protect");
+        let lax =
+            Sandbox::choose(&probe(false, false), None, true, &[]).expect("nothing to protect");
         assert!(!lax.refuses_all() && lax.single_tenant());
         assert_eq!(lax.words("rlimit"), "none (unsafe)+rlimit");
     }
@@ -242,7 +280,7 @@ mod tests {
     #[test]
     fn a_protected_folder_where_agents_may_read_is_refused() {
         let protected = [PathBuf::from("/usr/lib/parallax-data")];
-        let refusal = Sandbox::choose(&probe(true, false), false, &protected);
+        let refusal = Sandbox::choose(&probe(true, false), None, false, &protected);
         assert!(matches!(refusal, Err(HostError::CannotProtect { .. })));
     }
 
@@ -250,7 +288,8 @@ mod tests {
     fn a_readable_folder_never_opens_a_protected_one() {
         let outer = tempfile::tempdir().expect("a temporary folder can be made");
         let data = outer.path().join("data");
-        let sandbox = Sandbox::choose(&probe(true, false), false, &[data]).expect("it is hidden");
+        let sandbox =
+            Sandbox::choose(&probe(true, false), None, false, &[data]).expect("it is hidden");
         let isolation = sandbox.around([outer.path().to_path_buf()], []);
         let Isolation::Landlock { read_only, .. } = isolation else {
             panic!("Landlock was probed");

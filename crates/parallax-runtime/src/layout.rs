@@ -14,6 +14,7 @@
 //!      cache/<ten_…>/tools/               package managers' caches
 //!                     dependencies/<key>/ installed dependencies, by lockfile and tools
 //!      artifacts/sha256-…                 downloaded sources, by digest
+//!      trash/                             what is being removed
 //! ```
 //!
 //! A prepared revision is made in its final place, because Python environments hold absolute paths
@@ -50,6 +51,7 @@ impl Layout {
             layout.builds(),
             layout.root.join("cache"),
             layout.artifacts(),
+            layout.trash(),
         ] {
             make_private(&dir)?;
         }
@@ -81,6 +83,10 @@ impl Layout {
 
     pub(crate) fn artifacts(&self) -> PathBuf {
         self.root.join("artifacts")
+    }
+
+    pub(crate) fn trash(&self) -> PathBuf {
+        self.root.join("trash")
     }
 
     /// What package managers keep for a tenant; its build steps write there.
@@ -229,7 +235,8 @@ fn ids<T: std::str::FromStr>(dir: &Path) -> io::Result<Vec<T>> {
         .collect())
 }
 
-fn names(dir: &Path) -> io::Result<Vec<String>> {
+/// The names of what is in a folder; none when it is missing.
+pub(crate) fn names(dir: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

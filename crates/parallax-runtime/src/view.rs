@@ -63,6 +63,14 @@ impl View {
             .map(|(_, now)| (**now).clone())
             .collect()
     }
+
+    /// The builds that are here no more since `sent`.
+    pub(crate) fn builds_gone(&self, sent: &Self) -> Vec<String> {
+        let gone = sent.builds.keys();
+        gone.filter(|id| !self.builds.contains_key(*id))
+            .cloned()
+            .collect()
+    }
 }
 
 #[cfg(test)]

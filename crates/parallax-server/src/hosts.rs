@@ -11,7 +11,7 @@ use parallax_core::time::Timestamp;
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
-pub use connection::Connection;
+pub use connection::{Connection, Farewell};
 pub use log_streams::{LogFrame, LogStreams, LogSubscription};
 
 /// The connected hosts of all tenants.

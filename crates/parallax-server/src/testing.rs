@@ -241,7 +241,14 @@ impl World {
         let (id, secret) = joined.expect("it joins");
         let principal = self.app.auth.authenticate(secret.reveal()).await;
         let principal = principal.expect("the credential is good");
-        let host = HostDouble::connect(&self.app, principal, id, v1::Observed::default()).await;
+        let host = HostDouble::connect(
+            &self.app,
+            principal,
+            id,
+            v1::Observed::default(),
+            Vec::new(),
+        )
+        .await;
         self.app.host_joined(&host.connection).await;
         host
     }
@@ -269,6 +276,8 @@ pub(crate) struct HostDouble {
     /// Held, so that the connection counts as open.
     pub _frames: mpsc::Receiver<Result<v1::HostDown, Status>>,
     state: DesiredState,
+    /// The builds that it keeps.
+    pub kept: Vec<v1::BuildState>,
 }
 
 impl HostDouble {
@@ -277,11 +286,13 @@ impl HostDouble {
         principal: Principal,
         id: HostId,
         observed: v1::Observed,
+        kept: Vec<v1::BuildState>,
     ) -> Self {
         let (sender, frames) = mpsc::channel(64);
         let hello = v1::HostHello {
             facts: Some(facts()),
             observed: Some(observed),
+            builds: kept.clone(),
             ..v1::HostHello::default()
         };
         let admitted = app.admit_host(&principal, id, hello, sender).await;
@@ -294,17 +305,18 @@ impl HostDouble {
             connection,
             _frames: frames,
             state: DesiredState::default(),
+            kept,
         }
     }
 
     /// The same host, after its connection was lost.
     pub(crate) async fn again(self, observed: v1::Observed) -> Self {
-        Self::connect(&self.app, self.principal, self.id, observed).await
+        Self::connect(&self.app, self.principal, self.id, observed, self.kept).await
     }
 
     /// The same host, with a server that was started in the meantime.
     pub(crate) async fn at(self, world: &World, observed: v1::Observed) -> Self {
-        let host = Self::connect(&world.app, self.principal, self.id, observed).await;
+        let host = Self::connect(&world.app, self.principal, self.id, observed, self.kept).await;
         world.app.host_joined(&host.connection).await;
         host
     }
@@ -324,6 +336,7 @@ impl HostDouble {
                 reason: reason.to_owned(),
                 ..v1::BuildState::default()
             };
+            self.kept.push(state.clone());
             let told = self.app.build_reported(&self.connection, state).await;
             told.expect("the report makes sense");
         }

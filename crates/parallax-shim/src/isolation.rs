@@ -232,7 +232,9 @@ fn bubblewrap(
     for (path, option) in binds {
         argv.extend([option.to_owned(), utf8(path)?, utf8(path)?]);
     }
-    argv.extend(["--chdir".to_owned(), utf8(cwd)?, "--".to_owned()]);
+    // The folders on the way to what was mounted are nobody's to write to.
+    argv.extend(["--remount-ro", "/", "--chdir"].map(str::to_owned));
+    argv.extend([utf8(cwd)?, "--".to_owned()]);
     Ok(Walls {
         argv_prefix: argv,
         skipped,
@@ -240,7 +242,8 @@ fn bubblewrap(
     })
 }
 
-/// All namespaces but the network's, which an agent needs to reach its control plane.
+/// All namespaces but the network's, which an agent needs to reach its control plane. The devices
+/// come with a `/dev/shm` of their own.
 const BUBBLEWRAP_OPTIONS: [&str; 12] = [
     "--unshare-user-try",
     "--unshare-ipc",

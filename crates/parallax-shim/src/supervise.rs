@@ -4,10 +4,9 @@ mod detach;
 mod ending;
 mod server;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,6 @@ use crate::procfs;
 use crate::record::{ExitRecord, RECORD_VERSION, StateRecord};
 use crate::spawn::{self, SpawnError, Spawned};
 use crate::spec::{Isolation, ShimSpec, SpecError};
-use crate::sys;
 use crate::sys::signals::SignalFd;
 use crate::tree;
 use crate::wire::Phase;

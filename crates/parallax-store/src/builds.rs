@@ -1,6 +1,8 @@
 //! Preparations of revisions on hosts. A build belongs to whoever needs its key: two agents of a
 //! tenant with the same source and settings share one.
 
+use std::collections::HashSet;
+
 use parallax_core::build::Build;
 use parallax_core::id::{AgentId, BuildId, HostId};
 use parallax_core::name::Name;
@@ -136,6 +138,34 @@ pub async fn list_active(tx: &mut Tx, host: HostId) -> Result<Vec<Build>, StoreE
          ORDER BY build_id"
     );
     tx.list(sql, values![host], read).await
+}
+
+/// The builds on a host that have succeeded, oldest first.
+pub async fn list_prepared(tx: &mut Tx, host: HostId) -> Result<Vec<Build>, StoreError> {
+    let tenant = tx.tenant()?;
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM builds WHERE tenant_id = $1 AND host_id = $2 AND phase = 'succeeded'
+         ORDER BY build_id"
+    );
+    tx.list(sql, values![tenant, host], read).await
+}
+
+/// The builds on a host that the revisions of today need: of each agent the one it should run.
+pub async fn list_current(tx: &mut Tx, host: HostId) -> Result<Vec<BuildId>, StoreError> {
+    let tenant = tx.tenant()?;
+    let sql = "SELECT r.build_key FROM agents a
+         JOIN revisions r ON r.tenant_id = a.tenant_id AND r.revision_id = a.revision_id
+         WHERE a.tenant_id = $1";
+    let read = |row: &Row| Ok(key_digest(&row.text("build_key")?));
+    let keys = tx.list(sql, values![tenant], read).await?;
+    let keys: HashSet<String> = keys.into_iter().collect();
+    let sql = "SELECT build_id, key_digest FROM builds WHERE tenant_id = $1 AND host_id = $2";
+    let read = |row: &Row| Ok((row.parse("build_id")?, row.text("key_digest")?));
+    let builds: Vec<(BuildId, String)> = tx.list(sql, values![tenant, host], read).await?;
+    let current = builds.into_iter().filter(|(_, key)| keys.contains(key));
+    Ok(current.map(|(id, _)| id).collect())
 }
 
 /// Writes how far a build has come: phase, reason, message, plan, cached, cancel, its times.

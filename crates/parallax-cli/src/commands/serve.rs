@@ -9,8 +9,10 @@ pub(crate) mod signals;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
+use parallax_core::host::IsolationMeans;
 
 use crate::context::Context;
 
@@ -57,6 +59,14 @@ pub(crate) struct HostOptions {
     /// Run one tenant's agents although nothing on this machine keeps them apart
     #[arg(long)]
     pub(crate) unsafe_no_isolation: bool,
+    /// Keep agents apart by this means, or not start: landlock, bubblewrap [default: the first that
+    /// works; see `parallax doctor`]
+    #[arg(long, value_name = "MEANS")]
+    pub(crate) isolation: Option<IsolationMeans>,
+    /// How long a build may take, such as 90s or 30m; a host that joins a server elsewhere is bound
+    /// by that server's limit too [default: 20m]
+    #[arg(long, value_parser = crate::commands::duration::parse, value_name = "SPAN")]
+    pub(crate) build_timeout: Option<Duration>,
     /// How many replicas this machine takes
     #[arg(long, value_name = "N")]
     pub(crate) max_replicas: Option<u32>,

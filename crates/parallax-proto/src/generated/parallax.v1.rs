@@ -1333,7 +1333,7 @@ pub struct HostFacts {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HostUp {
-    #[prost(oneof = "host_up::Frame", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "host_up::Frame", tags = "1, 2, 3, 4, 5, 6")]
     pub frame: ::core::option::Option<host_up::Frame>,
 }
 /// Nested message and enum types in `HostUp`.
@@ -1351,6 +1351,8 @@ pub mod host_up {
         /// The host failed to open or finish an asked-for log stream.
         #[prost(message, tag = "5")]
         LogUnavailable(super::LogUnavailable),
+        #[prost(message, tag = "6")]
+        BuildsRemoved(super::BuildsRemoved),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1387,6 +1389,7 @@ pub struct HostHello {
     /// Everything that the host runs or keeps records of.
     #[prost(message, optional, tag = "4")]
     pub observed: ::core::option::Option<Observed>,
+    /// Every build that the host keeps; one that succeeded and is absent is there no more.
     #[prost(message, repeated, tag = "5")]
     pub builds: ::prost::alloc::vec::Vec<BuildState>,
 }
@@ -1409,7 +1412,13 @@ pub struct HostHeartbeat {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HostGoaway {
-    /// shutdown, superseded, unauthenticated, protocol_error
+    /// shutdown: the server stops.
+    /// superseded: a newer session of this host began.
+    /// unauthenticated: the credential expired or was revoked.
+    /// protocol_error: the host broke the protocol; the message says how.
+    /// lease_expired: the host was silent for longer than `ttl_ms`.
+    /// store_unavailable: the server cannot keep what it is told.
+    /// The host reconnects after each, and tells everything again.
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
@@ -1434,6 +1443,17 @@ pub struct Desired {
     /// Replicas whose records and files may be removed.
     #[prost(string, repeated, tag = "6")]
     pub forget_replicas: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only with `complete`. Absent: the host removes no builds.
+    #[prost(message, optional, tag = "7")]
+    pub kept_builds: ::core::option::Option<KeptBuilds>,
+}
+/// The builds that have ended and are still of use: those of the revisions that
+/// agents should run. The host keeps them, what its replicas run on, and as many
+/// of the others as it sees fit; it says which it has removed (BuildsRemoved).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeptBuilds {
+    #[prost(string, repeated, tag = "1")]
+    pub build_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DesiredReplica {
@@ -1619,6 +1639,13 @@ pub struct BuildState {
     pub step: ::prost::alloc::string::String,
     #[prost(string, tag = "10")]
     pub tenant_id: ::prost::alloc::string::String,
+}
+/// Builds whose prepared directories and logs the host has given up, because
+/// nobody needed them. They have to be asked for again before they can be used.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BuildsRemoved {
+    #[prost(string, repeated, tag = "1")]
+    pub build_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Asks the host to open HostService.Logs with this stream id.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -16,6 +16,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
+use super::collect::touch;
 use super::record::BuildRecord;
 use crate::error::{HostError, blocking};
 use crate::layout::Layout;
@@ -78,6 +79,7 @@ pub(crate) async fn fetch(
     let path = layout.artifacts().join(&name);
     if path.exists() {
         // Its name was given after its digest was checked.
+        touch(&path);
         return Ok(path);
     }
     let part = layout

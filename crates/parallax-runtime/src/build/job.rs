@@ -41,6 +41,8 @@ pub(crate) struct BuildContext {
     pub(crate) toolchain: Arc<Toolchain>,
     pub(crate) log_limits: LogLimits,
     pub(crate) build_env: BTreeMap<String, String>,
+    /// How long a build may take, where the server allows more.
+    pub(crate) timeout: Option<Duration>,
     /// Where builds report to.
     pub(crate) events: mpsc::Sender<BuildEvent>,
     /// The control plane, while there is contact.
@@ -54,6 +56,8 @@ pub(crate) enum BuildEvent {
     Moved(Box<BuildRecord>),
     /// Nothing of it runs any more; only this makes room for the next.
     Left(BuildId),
+    /// A round of collection has taken away what it was to.
+    Collected,
 }
 
 /// Why a build has no result.

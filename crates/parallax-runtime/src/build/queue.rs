@@ -6,15 +6,17 @@ use std::sync::Arc;
 use parallax_core::build::BuildPhase;
 use parallax_core::id::{BuildId, TenantId};
 use parallax_core::status::Reason;
+use parallax_core::time::Timestamp;
 use parallax_proto::v1::{BuildState, DesiredBuild};
 use parallax_shim::durable;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::collect::{self, Candidate, Round};
 use super::job::{BuildContext, BuildEvent, Job};
 use super::record::BuildRecord;
 use crate::clock::now;
-use crate::error::{HostError, chain};
+use crate::error::{HostError, blocking, chain};
 use crate::layout::make_private;
 use crate::link::LogTip;
 use crate::prepared::{App, Apps};
@@ -31,12 +33,18 @@ pub(crate) struct BuildQueue {
     running: BTreeMap<BuildId, Running>,
     apps: watch::Sender<Arc<Apps>>,
     host_stops: CancellationToken,
+    /// A round of collection moves things: no build begins.
+    collecting: bool,
+    /// Moves and then removes them.
+    round: Option<Task>,
 }
 
 #[derive(Debug)]
 struct Entry {
     record: BuildRecord,
     tip: watch::Sender<LogTip>,
+    /// When it was last seen to be needed.
+    used_at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -63,6 +71,8 @@ impl BuildQueue {
             running: BTreeMap::new(),
             apps,
             host_stops: CancellationToken::new(),
+            collecting: false,
+            round: None,
         }
     }
 
@@ -77,7 +87,10 @@ impl BuildQueue {
             .map_err(HostError::io("list", &layout.builds()))?;
         for id in ids {
             match BuildRecord::load(&layout.build(id)) {
-                Ok(Some(record)) => self.adopt(record),
+                Ok(Some(record)) => {
+                    let used_at = collect::last_use(&layout.build(id).record());
+                    self.adopt(record, used_at);
+                }
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(build = %id, error = chain(&error), "build left out");
@@ -159,7 +172,49 @@ impl BuildQueue {
                 self.start_more();
                 None
             }
+            BuildEvent::Collected => {
+                self.collecting = false;
+                self.start_more();
+                None
+            }
         }
+    }
+
+    /// Gives up builds that nobody needs, but for those that were needed last; says which. Does
+    /// nothing while there is anything to build: the next call makes up for it.
+    pub(crate) fn collect(&mut self, needed: &BTreeSet<BuildId>) -> Vec<BuildId> {
+        let busy = !self.running.is_empty() || !self.waiting.is_empty();
+        let at_it = self.round.as_mut().is_some_and(|it| !it.is_finished());
+        if busy || at_it || self.host_stops.is_cancelled() {
+            return Vec::new();
+        }
+        let now = now();
+        let mut touch = Vec::new();
+        for (id, entry) in self.builds.iter_mut().filter(|(id, _)| needed.contains(id)) {
+            entry.used_at = now;
+            touch.push(*id);
+        }
+        let all = self.builds.values().map(|entry| Candidate {
+            record: &entry.record,
+            used_at: entry.used_at,
+        });
+        let remove = collect::surplus(all, needed);
+        for id in &remove {
+            tracing::info!(build = %id, "removed: nobody needs it");
+            self.builds.remove(id);
+        }
+        if !remove.is_empty() {
+            // Before anything is moved, so that nothing is started there.
+            self.publish_apps();
+        }
+        let round = Round {
+            layout: self.context.layout.clone(),
+            remove: remove.clone(),
+            touch,
+        };
+        self.collecting = true;
+        self.round = Some(Task::spawn(take_away(round, self.context.events.clone())));
+        remove
     }
 
     /// Every build that the host knows.
@@ -192,7 +247,7 @@ impl BuildQueue {
         self.running.is_empty()
     }
 
-    fn adopt(&mut self, mut record: BuildRecord) {
+    fn adopt(&mut self, mut record: BuildRecord, used_at: Timestamp) {
         let id = record.build;
         let over = record.phase.is_terminal();
         if !over {
@@ -203,7 +258,12 @@ impl BuildQueue {
             over,
             ..LogTip::default()
         });
-        self.builds.insert(id, Entry { record, tip });
+        let entry = Entry {
+            record,
+            tip,
+            used_at,
+        };
+        self.builds.insert(id, entry);
     }
 
     fn add(&mut self, mut record: BuildRecord) -> Option<BuildState> {
@@ -216,6 +276,10 @@ impl BuildQueue {
             record.fail(Reason::BuildFailed, words.to_owned(), now());
             return Some(record.to_wire());
         }
+        if let Some(own) = self.context.timeout {
+            let own = u64::try_from(own.as_millis()).unwrap_or(u64::MAX);
+            record.deadline_ms = record.deadline_ms.min(own);
+        }
         // So that the build is not forgotten when the host ends before its turn comes. Without
         // the file it is only asked for again.
         let dir = self.context.layout.build(id);
@@ -225,7 +289,7 @@ impl BuildQueue {
             tracing::warn!(build = %id, error = chain(&error), "waiting build not written down");
         }
         let told = record.to_wire();
-        self.adopt(record);
+        self.adopt(record, now());
         Some(told)
     }
 
@@ -252,7 +316,8 @@ impl BuildQueue {
     }
 
     fn start_more(&mut self) {
-        while self.running.len() < self.concurrent && !self.host_stops.is_cancelled() {
+        let held = self.collecting || self.host_stops.is_cancelled();
+        while self.running.len() < self.concurrent && !held {
             let Some(id) = self.waiting.pop_front() else {
                 return;
             };
@@ -305,4 +370,23 @@ impl BuildQueue {
             .collect();
         self.apps.send_replace(Arc::new(apps));
     }
+}
+
+/// Carries out a round, lets builds begin again, and then removes what was taken away.
+async fn take_away(round: Round, events: mpsc::Sender<BuildEvent>) {
+    let layout = round.layout.clone();
+    if let Err(error) = blocking(move || round.take_away()).await {
+        tracing::warn!(
+            error = chain(&error),
+            "not everything that is unused was moved"
+        );
+    }
+    // The hub is gone only when the host is.
+    let _ = events.send(BuildEvent::Collected).await;
+    let emptied = blocking(move || {
+        collect::empty_trash(&layout);
+        Ok(())
+    });
+    // The host is shutting down: the next one empties it.
+    let _ = emptied.await;
 }

@@ -22,8 +22,10 @@ const PROBE: IsolationProbe = IsolationProbe {
     landlock_abi: 0,
     landlock_usable: false,
     bubblewrap: None,
+    bubblewrap_refusal: None,
     can_change_uid: false,
     userns: false,
+    userns_refusal: None,
     cgroup: CgroupProbe::None,
 };
 
@@ -33,7 +35,7 @@ fn born() -> Timestamp {
 
 fn hub(dir: &TempDir, unsafe_allowed: bool) -> Hub {
     let layout = Layout::create(dir.path()).expect("folders can be made");
-    let sandbox = Sandbox::choose(&PROBE, unsafe_allowed, &[]).expect("nothing is protected");
+    let sandbox = Sandbox::choose(&PROBE, None, unsafe_allowed, &[]).expect("nothing is protected");
     let (sandbox, limiter) = (Arc::new(sandbox), Arc::new(Limiter::detect()));
     let (events, heard) = mpsc::channel(64);
     let (build_events, builds_heard) = mpsc::channel(64);
@@ -48,6 +50,7 @@ fn hub(dir: &TempDir, unsafe_allowed: bool) -> Hub {
         toolchain: Arc::new(Toolchain::default()),
         log_limits: LogLimits::default(),
         build_env: BTreeMap::new(),
+        timeout: None,
         events: build_events,
         connections: watch::channel(None).1,
     };

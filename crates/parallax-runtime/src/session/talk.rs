@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use parallax_proto::v1::{
-    HostDown, HostGoaway, HostHeartbeat, HostHello, HostUp, HostWelcome, LogRequest,
+    BuildsRemoved, HostDown, HostGoaway, HostHeartbeat, HostHello, HostUp, HostWelcome, LogRequest,
     LogUnavailable, host_down, host_up,
 };
 use tokio::sync::mpsc;
@@ -221,6 +221,11 @@ impl<'a> Talk<'a> {
         }
         self.sent = view;
         Ok(())
+        let build_ids = view.builds_gone(&self.sent);
+        if !build_ids.is_empty() {
+            let removed = BuildsRemoved { build_ids };
+            self.send(host_up::Frame::BuildsRemoved(removed)).await?;
+        }
     }
 
     async fn tell_all(&mut self) -> Result<(), SessionError> {

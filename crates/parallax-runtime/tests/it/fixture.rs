@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use parallax_core::host::IsolationMeans;
 use parallax_core::id::{AgentId, BuildId, ReplicaId, RevisionId, TenantId};
 use parallax_core::manifest::{AgentSpec, BuildSpec, RunSpec};
 use parallax_core::time::Timestamp;
 use parallax_proto::v1::{DesiredBuild, DesiredReplica, desired_replica};
-use parallax_runtime::{CredentialSource, Host, HostConfig, Stop};
+use parallax_runtime::{CredentialSource, Host, HostConfig, HostError, Stop};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -68,11 +69,29 @@ impl World {
     pub(crate) async fn prepared() -> (Self, Host) {
         let world = Self::empty().await;
         let host = world.host().await;
-        let source = Source::node("setInterval(() => {}, 1000)");
-        world.build(&world.build, &source).await;
-        let state = world.plane.built(&world.build).await;
-        assert_eq!(state.phase, "succeeded", "{}", state.message);
+        world.prepare().await;
         (world, host)
+    }
+
+    /// As [`World::prepared`], with this means of isolation.
+    ///
+    /// # Errors
+    /// When this machine does not have it, with the reason.
+    pub(crate) async fn behind(means: IsolationMeans) -> Result<(Self, Host), HostError> {
+        let world = Self::empty().await;
+        let mut config = world.config();
+        config.isolation = Some(means);
+        let host = Host::start(config).await?;
+        host.ready().await.expect("the host is welcome");
+        world.prepare().await;
+        Ok((world, host))
+    }
+
+    async fn prepare(&self) {
+        let source = Source::node("setInterval(() => {}, 1000)");
+        self.build(&self.build, &source).await;
+        let state = self.plane.built(&self.build).await;
+        assert_eq!(state.phase, "succeeded", "{}", state.message);
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {

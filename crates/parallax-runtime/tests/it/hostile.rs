@@ -1,5 +1,8 @@
 //! Agents and builds that try what they must not.
 
+use parallax_core::host::IsolationMeans;
+use parallax_runtime::Host;
+
 use crate::fixture::{Source, World, new_build, new_replica, tenant};
 use crate::plane::Known;
 
@@ -9,8 +12,14 @@ fn attack(targets: &[String], pid: u32) -> String {
     format!(
         r#"const fs = require('fs');
 const tried = (what, f) => {{ try {{ f(); console.log('BREACH ' + what); }} catch (e) {{ console.log('held ' + what + ' ' + e.code); }} }};
+// What is on the way to its own folders may be there, with nothing else in it.
+const own = [process.cwd(), process.env.HOME, process.env.TMPDIR, process.env.npm_config_cache, process.env.PARALLAX_TOKEN_FILE].filter(Boolean);
+const list = (dir) => {{
+  const strange = fs.readdirSync(dir).map((name) => dir + '/' + name).filter((path) => !own.some((it) => it === path || it.startsWith(path + '/')));
+  if (strange.length === 0) throw Object.assign(new Error(), {{code: 'own only'}});
+}};
 for (const path of {reads}) {{
-  tried('read ' + path, () => fs.statSync(path).isDirectory() ? fs.readdirSync(path) : fs.readFileSync(path));
+  tried('read ' + path, () => fs.statSync(path).isDirectory() ? list(path) : fs.readFileSync(path));
 }}
 tried('kill', () => process.kill({pid}, 0));
 tried('environ', () => fs.readFileSync('/proc/{pid}/environ'));
@@ -77,17 +86,17 @@ fn assert_held(lines: &[String]) {
 fn lines(dir: &std::path::Path) -> Vec<String> {
     let reader = parallax_shim::log::LogReader::open(dir, 0).expect("the log is readable");
     let own = reader.flatten().filter_map(|item| match item {
-        parallax_shim::log::LogItem::Record(it) => {
+        parallax_shim::log::LogItem::Record(it)
+            if it.stream != parallax_shim::log::Stream::System =>
+        {
             Some(String::from_utf8_lossy(&it.line).into_owned())
         }
-        parallax_shim::log::LogItem::Gap { .. } => None,
+        _ => None,
     });
     own.collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hostile_build_script_reaches_nothing() {
-    let (world, host) = World::prepared().await;
+async fn a_hostile_build_script(world: World, host: Host) {
     let (victim, pid) = victim(&world).await;
     let id = new_build();
     world
@@ -106,9 +115,7 @@ async fn a_hostile_build_script_reaches_nothing() {
     world.end(host).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hostile_agent_reaches_nothing_not_even_its_own_program() {
-    let (mut world, host) = World::prepared().await;
+async fn a_hostile_agent(mut world: World, host: Host) {
     let (victim, pid) = victim(&world).await;
     world.build = new_build();
     let code = attack(&targets(&world, &victim), pid).replace(
@@ -134,6 +141,59 @@ async fn a_hostile_agent_reaches_nothing_not_even_its_own_program() {
     })
     .await;
     assert_held(&lines(&dir));
+    world.end(host).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_build_script_reaches_nothing_from_behind_landlock() {
+    match World::behind(IsolationMeans::Landlock).await {
+        Ok((world, host)) => a_hostile_build_script(world, host).await,
+        Err(error) => parallax_testkit::skip!("{error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_agent_reaches_nothing_not_even_its_own_program_from_behind_landlock() {
+    match World::behind(IsolationMeans::Landlock).await {
+        Ok((world, host)) => a_hostile_agent(world, host).await,
+        Err(error) => parallax_testkit::skip!("{error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_build_script_reaches_nothing_from_behind_bubblewrap() {
+    match World::behind(IsolationMeans::Bubblewrap).await {
+        Ok((world, host)) => a_hostile_build_script(world, host).await,
+        Err(error) => parallax_testkit::skip!("{error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_agent_reaches_nothing_not_even_its_own_program_from_behind_bubblewrap() {
+    match World::behind(IsolationMeans::Bubblewrap).await {
+        Ok((world, host)) => a_hostile_agent(world, host).await,
+        Err(error) => parallax_testkit::skip!("{error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_in_bubblewrap_has_shared_memory_that_nobody_shares() {
+    let (world, host) = match World::behind(IsolationMeans::Bubblewrap).await {
+        Ok(started) => started,
+        Err(error) => parallax_testkit::skip!("{error}"),
+    };
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let id = new_replica();
+        let script =
+            "ls /dev/shm | wc -l; echo mine > /dev/shm/mine && cat /dev/shm/mine; exec sleep 1000";
+        world.plane.want_replica(world.shell(&id, script)).await;
+        world.plane.phase(&id, "running").await;
+        let dir = world.replica_dir(&id).join("1");
+        crate::fixture::eventually("it has written", || lines(&dir).len() >= 2).await;
+        seen.push(lines(&dir));
+    }
+    assert_eq!(seen, [["0", "mine"], ["0", "mine"]]);
     world.end(host).await;
 }
 

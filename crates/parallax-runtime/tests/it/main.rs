@@ -2,6 +2,7 @@
 
 mod adoption;
 mod builds;
+mod collection;
 mod config;
 mod fixture;
 mod hostile;

@@ -1,6 +1,6 @@
 //! A control plane that does what a test tells it: a real gRPC server without any rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -10,8 +10,8 @@ use futures::Stream;
 use parallax_proto::v1::host_service_server::{HostService, HostServiceServer};
 use parallax_proto::v1::{
     ArtifactChunk, BuildState, Desired, DesiredBuild, DesiredReplica, GetArtifactRequest, HostDown,
-    HostHello, HostUp, HostWelcome, JoinRequest, JoinResponse, LogDown, LogRecord, LogUp,
-    ObservedReplica, host_down, host_up, log_up,
+    HostHello, HostUp, HostWelcome, JoinRequest, JoinResponse, KeptBuilds, LogDown, LogRecord,
+    LogUp, ObservedReplica, host_down, host_up, log_up,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -43,6 +43,7 @@ pub(crate) struct Known {
     pub(crate) build_history: Vec<BuildState>,
     pub(crate) logs: BTreeMap<String, Log>,
     pub(crate) heartbeats: u64,
+    pub(crate) removed_builds: BTreeSet<String>,
     /// Offsets at which artifacts were asked for.
     pub(crate) offsets: Vec<u64>,
 }
@@ -61,6 +62,7 @@ struct Script {
     replicas: BTreeMap<String, DesiredReplica>,
     builds: BTreeMap<String, DesiredBuild>,
     forget: Vec<String>,
+    kept_builds: Option<Vec<String>>,
     generation: u64,
     artifacts: BTreeMap<String, Vec<u8>>,
     /// Bytes after which artifact streams break off, once.
@@ -147,6 +149,13 @@ impl Plane {
     pub(crate) async fn want_build(&self, build: DesiredBuild) {
         let id = build.build_id.clone();
         self.service.script().builds.insert(id, build);
+        self.tell().await;
+    }
+
+    /// Says which builds are still of use; before that the host gives up none.
+    pub(crate) async fn keep_builds(&self, ids: &[&str]) {
+        let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        self.service.script().kept_builds = Some(ids);
         self.tell().await;
     }
 
@@ -256,6 +265,10 @@ impl Script {
             replicas: self.replicas.values().cloned().collect(),
             builds: self.builds.values().cloned().collect(),
             forget_replicas: self.forget.clone(),
+            kept_builds: self
+                .kept_builds
+                .clone()
+                .map(|build_ids| KeptBuilds { build_ids }),
         }
     }
 }
@@ -295,6 +308,7 @@ impl Service {
                 known.build_history.push(build);
             }
             host_up::Frame::Heartbeat(_) => known.heartbeats += 1,
+            host_up::Frame::BuildsRemoved(gone) => known.removed_builds.extend(gone.build_ids),
             host_up::Frame::LogUnavailable(gone) => {
                 known.logs.entry(gone.stream_id).or_default().unavailable = Some(gone.message);
             }

@@ -1,5 +1,6 @@
 //! Hosts: joining, what they should run, what they report.
 
+mod builds;
 mod desired;
 mod facts;
 mod observed;
@@ -25,6 +26,7 @@ use crate::auth::token::{Secret, mint_key};
 use crate::clock::random;
 use crate::hosts::Connection;
 
+pub use builds::build_ids;
 pub use desired::DesiredState;
 
 /// How long a join token waits to be used.
@@ -177,6 +179,7 @@ impl App {
         if let Some(observed) = hello.observed {
             self.observed(&connection, observed).await?;
         }
+        self.compare_builds(&connection, &hello.builds).await?;
         for build in hello.builds {
             self.build_reported(&connection, build).await?;
         }

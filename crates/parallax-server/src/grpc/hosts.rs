@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::App;
 use crate::auth::require;
-use crate::hosts::{Connection, Joined, LogFrame};
+use crate::hosts::{Connection, Farewell, Joined, LogFrame};
 
 /// Control frames that may wait for a host to read them.
 const OUTBOUND_FRAMES: usize = 256;
@@ -209,9 +209,11 @@ async fn serve(
     }));
     match app.hosts.join(&connection) {
         Joined::Alone => {}
-        Joined::Instead(old) => old.go_away("superseded", "a newer session of this host began"),
+        Joined::Instead(old) => {
+            old.go_away(Farewell::Superseded, "a newer session of this host began");
+        }
         Joined::Overtaken => {
-            connection.go_away("superseded", "a newer session of this host began");
+            connection.go_away(Farewell::Superseded, "a newer session of this host began");
             return Ok(());
         }
     }
@@ -229,11 +231,11 @@ async fn serve(
 
 /// The word for a session that an error ends. What the host did not cause is not held against it:
 /// it reconnects, and tells everything again.
-fn farewell(error: &Error) -> &'static str {
+fn farewell(error: &Error) -> Farewell {
     match error.code {
-        Code::StoreUnavailable | Code::StorageFull | Code::Internal => "store_unavailable",
-        Code::ShuttingDown => "shutdown",
-        _ => "protocol_error",
+        Code::StoreUnavailable | Code::StorageFull | Code::Internal => Farewell::StoreUnavailable,
+        Code::ShuttingDown => Farewell::Shutdown,
+        _ => Farewell::ProtocolError,
     }
 }
 
@@ -264,15 +266,15 @@ async fn exchange(
             () = connection.changed() => send_desired(app, connection, &mut desired).await?,
             _ = renewal.tick() => send_desired(app, connection, &mut desired).await?,
             () = &mut silence => {
-                connection.go_away("lease_expired", "the host said nothing for 20 s");
+                connection.go_away(Farewell::LeaseExpired, "the host said nothing for 20 s");
                 return Ok(());
             }
             () = app.shutdown.cancelled() => {
-                connection.go_away("shutdown", "the server stops");
+                connection.go_away(Farewell::Shutdown, "the server stops");
                 return Ok(());
             }
             Ok(()) = revocations.changed() => if let Err(error) = app.auth.recheck(principal).await {
-                connection.go_away("unauthenticated", &error.message);
+                connection.go_away(Farewell::Unauthenticated, &error.message);
                 return Ok(());
             },
         }
@@ -314,6 +316,10 @@ async fn take(
             app.observed(connection, observed).await
         }
         F::Build(state) => app.build_reported(connection, state).await,
+        F::BuildsRemoved(removed) => {
+            let ids = crate::app::hosts::build_ids(&removed.build_ids)?;
+            app.builds_removed(connection, ids).await
+        }
         F::Heartbeat(beat) => {
             if beat.host_epoch != connection.epoch {
                 return Err(Error::invalid("a heartbeat of another epoch"));
@@ -348,9 +354,9 @@ mod tests {
     #[test]
     fn a_host_is_blamed_only_for_what_it_did() {
         let word = |code| farewell(&Error::new(code, "…"));
-        assert_eq!(word(Code::InvalidRequest), "protocol_error");
-        assert_eq!(word(Code::StoreUnavailable), "store_unavailable");
-        assert_eq!(word(Code::StorageFull), "store_unavailable");
-        assert_eq!(word(Code::ShuttingDown), "shutdown");
+        assert_eq!(word(Code::InvalidRequest), Farewell::ProtocolError);
+        assert_eq!(word(Code::StoreUnavailable), Farewell::StoreUnavailable);
+        assert_eq!(word(Code::StorageFull), Farewell::StoreUnavailable);
+        assert_eq!(word(Code::ShuttingDown), Farewell::Shutdown);
     }
 }

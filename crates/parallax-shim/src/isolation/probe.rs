@@ -1,6 +1,7 @@
 //! What this machine can do to keep children apart, found out by trying.
 
 use std::fs;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,6 +19,8 @@ use crate::sys;
 
 /// How long `bwrap` may take to run a program that does nothing.
 const BUBBLEWRAP_PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes of its complaint that are kept.
+const BUBBLEWRAP_WORDS: u64 = 1024;
 /// The user "nobody" of every distribution.
 const NOBODY: u32 = 65534;
 
@@ -30,10 +33,16 @@ pub struct IsolationProbe {
     pub landlock_usable: bool,
     /// A `bwrap` that works here.
     pub bubblewrap: Option<PathBuf>,
+    /// Why there is none that works, in the words of the program or the system.
+    #[serde(default)]
+    pub bubblewrap_refusal: Option<String>,
     /// Whether a child can become another user.
     pub can_change_uid: bool,
     /// Whether a child can make a user namespace.
     pub userns: bool,
+    /// Why it cannot, in the words of the system.
+    #[serde(default)]
+    pub userns_refusal: Option<String>,
     /// Which cgroup limits can be set.
     pub cgroup: CgroupProbe,
 }
@@ -61,10 +70,16 @@ pub enum CgroupProbe {
 /// What cannot be tried counts as absent.
 pub fn probe() -> IsolationProbe {
     let landlock_abi = sys::confine::landlock_abi();
+    let (bubblewrap, bubblewrap_refusal) = match find_bubblewrap() {
+        Ok(program) => (Some(program), None),
+        Err(refusal) => (None, Some(refusal.to_string())),
+    };
+    let userns_refusal = user_namespace_refusal();
     IsolationProbe {
         landlock_abi,
         landlock_usable: landlock_abi >= MIN_LANDLOCK_ABI && landlock_works(),
-        bubblewrap: find_bubblewrap(),
+        bubblewrap,
+        bubblewrap_refusal,
         can_change_uid: in_child(|| {
             rustix::thread::set_thread_groups(&[])?;
             let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
@@ -72,10 +87,8 @@ pub fn probe() -> IsolationProbe {
             rustix::thread::set_thread_res_uid(uid, uid, uid)?;
             Ok(true)
         }),
-        userns: in_child(|| {
-            let result = try_user_namespace();
-            Ok(result.is_ok())
-        }),
+        userns: userns_refusal.is_none(),
+        userns_refusal,
         cgroup: cgroups(),
     }
 }
@@ -103,14 +116,28 @@ fn landlock_works() -> bool {
 
 /// Runs `test` in a forked child. It must make system calls only: the caller may have threads.
 fn in_child(test: impl FnOnce() -> rustix::io::Result<bool>) -> bool {
-    let child = || u8::from(!matches!(test(), Ok(true)));
+    exit_code_of(|| u8::from(!matches!(test(), Ok(true)))) == Some(0)
+}
+
+/// The exit code of a forked child that runs `child`; `None` when there was no child, or it was
+/// killed. It must make system calls only.
+fn exit_code_of(child: impl FnOnce() -> u8) -> Option<i32> {
     // SAFETY: every test above makes system calls on data that exists already, nothing else.
     #[expect(unsafe_code, reason = "fork")]
     let forked = unsafe { sys::process::fork(child) };
-    let Ok(pid) = forked else {
-        return false;
-    };
-    wait_for(pid) == Some(0)
+    wait_for(forked.ok()?)
+}
+
+/// `None` when a child can make a user namespace.
+fn user_namespace_refusal() -> Option<String> {
+    // An error number fits an exit code; one that does not is an error all the same.
+    let number = |error: rustix::io::Errno| u8::try_from(error.raw_os_error()).unwrap_or(u8::MAX);
+    let code = exit_code_of(|| try_user_namespace().map_or_else(number, |()| 0));
+    match code {
+        Some(0) => None,
+        Some(number) => Some(io::Error::from_raw_os_error(number).to_string()),
+        None => Some("the child that tried was killed".to_owned()),
+    }
 }
 
 fn wait_for(pid: Pid) -> Option<i32> {
@@ -129,27 +156,83 @@ fn try_user_namespace() -> rustix::io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER) }
 }
 
-fn find_bubblewrap() -> Option<PathBuf> {
-    ["/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap"]
-        .into_iter()
-        .map(PathBuf::from)
-        .find(|program| program.exists() && bubblewrap_works(program))
+/// Why no `bwrap` does.
+#[derive(Debug, thiserror::Error)]
+enum BubblewrapError {
+    #[error("there is no bwrap (install the package bubblewrap)")]
+    Absent,
+    #[error("{} cannot be started: {}", program.display(), why)]
+    Start { program: PathBuf, why: io::Error },
+    #[error("{} did not end within {BUBBLEWRAP_PATIENCE:?}", program.display())]
+    Slow { program: PathBuf },
+    /// Its own words, such as "No permissions to create new namespace".
+    #[error("{words}")]
+    Refused { words: String },
 }
 
-fn bubblewrap_works(program: &Path) -> bool {
+fn find_bubblewrap() -> Result<PathBuf, BubblewrapError> {
+    let mut refusal = BubblewrapError::Absent;
+    for program in ["/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap"] {
+        let program = PathBuf::from(program);
+        if !program.exists() {
+            continue;
+        }
+        match try_bubblewrap(&program) {
+            Ok(()) => return Ok(program),
+            // The first that is there is the one that a person would mend.
+            Err(error) if matches!(refusal, BubblewrapError::Absent) => refusal = error,
+            Err(_) => {}
+        }
+    }
+    Err(refusal)
+}
+
+fn try_bubblewrap(program: &Path) -> Result<(), BubblewrapError> {
     let truth = ["/usr/bin/true", "/bin/true"]
         .into_iter()
-        .find(|path| fs::metadata(path).is_ok());
-    let Some(truth) = truth else { return false };
-    let child = Command::new(program)
+        .find(|path| fs::metadata(path).is_ok())
+        .unwrap_or("true");
+    let mut child = Command::new(program)
         .args(super::BUBBLEWRAP_OPTIONS)
         .args(["--ro-bind", "/", "/", "--", truth])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(mut child) = child else { return false };
-    let ended = Pid::from_raw(child.id().cast_signed())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|why| BubblewrapError::Start {
+            program: program.to_path_buf(),
+            why,
+        })?;
+    if !ends_in_time(child.id()) {
+        // It is waited for below; a failed kill means that it has ended after all.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(BubblewrapError::Slow {
+            program: program.to_path_buf(),
+        });
+    }
+    let mut words = String::new();
+    if let Some(stderr) = child.stderr.take() {
+        // What is not text, or not readable, explains nothing.
+        let _ = stderr.take(BUBBLEWRAP_WORDS).read_to_string(&mut words);
+    }
+    let status = child.wait().map_err(|why| BubblewrapError::Start {
+        program: program.to_path_buf(),
+        why,
+    })?;
+    match (status.success(), words.trim()) {
+        (true, _) => Ok(()),
+        (false, "") => Err(BubblewrapError::Refused {
+            words: format!("{}: {status}", program.display()),
+        }),
+        (false, words) => Err(BubblewrapError::Refused {
+            words: words.to_owned(),
+        }),
+    }
+}
+
+fn ends_in_time(pid: u32) -> bool {
+    Pid::from_raw(pid.cast_signed())
         .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok())
         .is_some_and(|pidfd| {
             let patience = Timespec {
@@ -158,12 +241,7 @@ fn bubblewrap_works(program: &Path) -> bool {
             };
             let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
             rustix::event::poll(&mut fds, Some(&patience)).is_ok_and(|ready| ready > 0)
-        });
-    if !ended {
-        // It is waited for below; a failed kill means that it has ended after all.
-        let _ = child.kill();
-    }
-    child.wait().is_ok_and(|status| ended && status.success())
+        })
 }
 
 fn cgroups() -> CgroupProbe {
@@ -175,5 +253,45 @@ fn cgroups() -> CgroupProbe {
         None => CgroupProbe::None,
         Some(CgroupVersion::V1) => CgroupProbe::V1 { controllers },
         Some(CgroupVersion::V2) => CgroupProbe::V2 { controllers },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn program(script: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("bwrap");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("the folder is writable");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        (dir, path)
+    }
+
+    fn refusal(script: &str) -> Option<String> {
+        let (_dir, path) = program(script);
+        try_bubblewrap(&path).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_bwrap_that_may_not_work_is_refused_in_its_own_words() {
+        let words = "bwrap: No permissions to create new namespace";
+        let script = format!("echo '{words}' >&2; exit 1");
+        assert_eq!(refusal(&script).as_deref(), Some(words));
+        let silent = refusal("exit 3").expect("it failed");
+        assert!(silent.ends_with("exit status: 3"), "{silent}");
+        assert_eq!(refusal("exit 0"), None);
+    }
+
+    #[test]
+    fn what_a_probe_lacks_it_explains() {
+        let found = probe();
+        assert_eq!(
+            found.bubblewrap.is_none(),
+            found.bubblewrap_refusal.is_some()
+        );
+        assert_eq!(found.userns, found.userns_refusal.is_none());
     }
 }

@@ -301,8 +301,9 @@ fn a_program_outside_the_allowed_paths_is_refused_with_a_hint() {
 
 #[test]
 fn a_child_in_bubblewrap_sees_only_what_it_was_given_and_stops_gracefully() {
-    let Some(program) = probe().bubblewrap else {
-        skipped("no usable bwrap on this machine");
+    let found = probe();
+    let Some(program) = found.bubblewrap else {
+        skipped(&found.bubblewrap_refusal.unwrap_or_default());
         return;
     };
     let folder = tempfile::tempdir().expect("a temporary folder");

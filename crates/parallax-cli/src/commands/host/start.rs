@@ -95,6 +95,8 @@ fn credential(args: &Args, data_dir: &Path) -> Result<CredentialSource> {
             fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?
         }
         None if args.token_stdin => {
+    config.isolation = options.isolation;
+    config.build_timeout = options.build_timeout;
             let mut token = String::new();
             let read = io::stdin().lock().read_to_string(&mut token);
             read.context("reading the token from standard input")?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use parallax_runtime::{CredentialSource, Host, Stop};
+use parallax_server::app::Limits;
 use parallax_server::{Config, Plaintext, Server, Tls};
 
 use super::signals::{Ending, Signals};
@@ -77,7 +78,10 @@ fn config(args: &Args, data_dir: &Path) -> Config {
     let tls = args.tls_cert.clone().zip(args.tls_key.clone());
     Config {
         listen: args.listen,
+    let mut limits = Limits::default();
+    limits.build_deadline = args.local.build_timeout.unwrap_or(limits.build_deadline);
         database: args.database.clone(),
+        limits,
         tls: tls.map(|(cert, key)| Tls { cert, key }),
         plaintext: match (args.insecure_plaintext, args.behind_proxy) {
             (true, _) => Plaintext::Insecure,
@@ -104,6 +108,34 @@ fn welcome(server: &Server, context: &Context) -> Result<()> {
 
 async fn local_host(server: &Server, args: &Args, context: &Context) -> Result<Host> {
     let keep_at = context.data_dir.join(start::CREDENTIAL_FILE);
+/// What comes next.
+fn invite(host: Option<&Host>, context: &Context) -> Result<()> {
+    let (output, parallax) = (&context.output, context.command());
+    let Some(host) = host else {
+        output.line("No agent runs on this machine: hosts join from elsewhere.")?;
+        return output.line(format_args!("Make a token for one: {parallax} hosts token"));
+    };
+    let (isolation, limits) = host
+        .means()
+        .split_once('+')
+        .unwrap_or_else(|| (host.means(), ""));
+    match isolation {
+        "none" => output.line(format_args!(
+            "No agent runs on this machine: nothing here keeps them apart. See: {parallax} doctor"
+        ))?,
+        "none (unsafe)" => output.line(format_args!(
+            "Agents on this machine are not kept apart, and limited by {limits}."
+        ))?,
+        _ => output.line(format_args!(
+            "Agents on this machine are kept apart by {isolation}, and limited by {limits}."
+        ))?,
+    }
+    output.line(format_args!(
+        "Deploy one from its folder, in another terminal: {parallax} deploy DIR"
+    ))?;
+    output.line("Ctrl-C stops the server and its agents.")
+}
+
     let credential = if fs::exists(&keep_at).context("looking for the host's credential")? {
         CredentialSource::File(keep_at)
     } else {

@@ -39,6 +39,7 @@ impl App {
         rows.retain(|row| row.tenant == connection.tenant);
         wanted_builds.retain(|build| build.tenant == connection.tenant);
         let mut tx = self.store.read(connection.tenant).await?;
+        let kept = builds::list_current(&mut tx, connection.host).await?;
         let mut known_agents: HashMap<AgentId, Agent> = HashMap::new();
         let mut known_revisions: HashMap<RevisionId, Revision> = HashMap::new();
         let mut frame = v1::Desired {
@@ -51,6 +52,9 @@ impl App {
                 .map(|build| build_frame(build, self))
                 .collect::<Result<_>>()?,
             forget_replicas: Vec::new(),
+            kept_builds: Some(v1::KeptBuilds {
+                build_ids: kept.iter().map(ToString::to_string).collect(),
+            }),
         };
         for row in &rows {
             let agent = match known_agents.entry(row.agent) {

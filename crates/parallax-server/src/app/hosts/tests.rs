@@ -190,3 +190,74 @@ async fn a_source_is_given_only_to_the_host_that_builds_it() {
         .await;
     assert_eq!(refused.expect_err("it does not").code, Code::NotFound);
 }
+
+/// The build that a replica runs on, and those that the host is told to keep.
+async fn builds_of(host: &mut HostDouble, replica: &str) -> (String, Vec<String>) {
+    let desired = host.desired().await;
+    let row = desired.replicas.iter().find(|r| r.replica_id == *replica);
+    let build = row.expect("it is placed").build_id.clone();
+    let kept = desired.kept_builds.expect("the host is told");
+    (build, kept.build_ids)
+}
+
+#[tokio::test]
+async fn a_host_is_told_to_keep_what_agents_should_run_and_no_earlier_revision() {
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let (agent, replica) = placed(&world, &mut host).await;
+    let (first, kept) = builds_of(&mut host, &replica).await;
+    assert_eq!(kept, [first.as_str()]);
+    let agent_again = world.deploy(b"two", 1).await;
+    assert_eq!(agent_again.id, agent.id);
+    world.reconcile(&agent).await;
+    host.build("succeeded", "").await;
+    let kept = host.desired().await.kept_builds.expect("the host is told");
+    assert_eq!(kept.build_ids.len(), 1);
+    assert_ne!(kept.build_ids, [first]);
+}
+
+#[tokio::test]
+async fn a_build_that_its_host_has_given_up_is_made_anew_when_it_is_needed() {
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let (agent, waiting) = placed(&world, &mut host).await;
+    let (build, _) = builds_of(&mut host, &waiting).await;
+    let ids = build_ids(std::slice::from_ref(&build)).expect("it is an id");
+    let told = world.app.builds_removed(&host.connection, ids).await;
+    told.expect("the store works");
+    world.reconcile(&agent).await;
+    assert_eq!(host.wanted(Wanted::Stop).await, [waiting]);
+    assert_eq!(host.build("succeeded", "").await, 1, "it is built again");
+    world.reconcile(&agent).await;
+    let fresh = host.wanted(Wanted::Run).await;
+    assert_ne!(builds_of(&mut host, &fresh[0]).await.0, build);
+}
+
+#[tokio::test]
+async fn a_host_that_lost_its_folder_builds_again_and_what_runs_is_left_alone() {
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let (agent, replica) = placed(&world, &mut host).await;
+    host.say(std::slice::from_ref(&replica), "running").await;
+    host.kept.clear();
+    let mut host = host.again(v1::Observed::default()).await;
+    world.reconcile(&agent).await;
+    assert_eq!(host.wanted(Wanted::Run).await, [replica]);
+    let scaled = world.deploy(b"one", 2).await;
+    world.reconcile(&scaled).await;
+    assert_eq!(host.desired().await.builds.len(), 1, "it is built again");
+}
+
+#[tokio::test]
+async fn a_build_that_failed_is_not_tried_again_because_its_log_is_gone() {
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let agent = world.deploy(b"one", 1).await;
+    world.reconcile(&agent).await;
+    host.build("failed", "BuildFailed").await;
+    host.kept.clear();
+    let mut host = host.again(v1::Observed::default()).await;
+    world.reconcile(&agent).await;
+    assert!(host.desired().await.builds.is_empty());
+    assert_eq!(world.status(&agent).await, "Failed BuildFailed");
+}

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use parallax_core::build::BuildPhase;
 use parallax_core::status::{Phase, Reason};
-use parallax_testkit::world::{Call, Fixture, World, processes_of};
+use parallax_testkit::world::{Call, Fixture, Serve, World, processes_of};
 
 const HANGS: &str = "console.log('hanging'); setInterval(() => {}, 1000)";
 
@@ -66,6 +66,26 @@ async fn a_hanging_build_is_cancelled_by_what_replaces_it() -> Result<()> {
     world.until_ready("parrot").await?;
     let value = world.invoke(&Call::echo("parrot")).await?.value()?;
     ensure!(value["version"] == "b", "{value}");
+    no_build_runs(&world).await?;
+    world.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_build_is_ended_by_the_time_it_may_take() -> Result<()> {
+    let serve = Serve {
+        args: ["--build-timeout", "3s"].map(str::to_owned).to_vec(),
+        ..Serve::default()
+    };
+    let world = World::start_with(serve).await?;
+    world
+        .deploy(&Fixture::named("parrot").build_script(HANGS))
+        .await?;
+    let status = world.until_reason("parrot", Reason::BuildTimedOut).await?;
+    ensure!(status.status.phase == Phase::Failed, "{status:#?}");
+    // The step, why it ended, and what it said last.
+    for words in ["npm run build", "deadline", "hanging"] {
+        ensure!(status.status.message.contains(words), "{status:#?}");
+    }
     no_build_runs(&world).await?;
     world.end().await
 }

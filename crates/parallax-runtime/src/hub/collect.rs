@@ -1,0 +1,31 @@
+//! Which builds are still of use.
+
+use super::{Hub, is_over};
+
+impl Hub {
+    /// Gives up builds that neither the server nor a replica needs.
+    pub(super) fn collect(&mut self) {
+        let Some(kept) = &self.kept_builds else {
+            return;
+        };
+        let mut needed = kept.clone();
+        {
+            let view = self.view.borrow();
+            for (id, entry) in &self.replicas {
+                let seen = view.replicas.get(&id.to_string());
+                if entry.runs || seen.is_none_or(|it| !is_over(&it.phase)) {
+                    needed.extend(&entry.builds);
+                }
+            }
+        }
+        let removed = self.builds.collect(&needed);
+        if removed.is_empty() {
+            return;
+        }
+        self.view.send_modify(|view| {
+            for id in &removed {
+                view.builds.remove(&id.to_string());
+            }
+        });
+    }
+}
