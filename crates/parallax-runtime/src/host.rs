@@ -67,8 +67,8 @@ impl Host {
         let mut protected = config.protected_paths.clone();
         protected.push(layout.root().to_path_buf());
         let (unsafe_allowed, cgroups) = (config.unsafe_no_isolation, config.cgroups);
-        let (sandbox, limiter) = blocking(move || {
         let asked_for = config.isolation;
+        let (sandbox, limiter) = blocking(move || {
             let probe = parallax_shim::isolation::probe();
             let sandbox = Sandbox::choose(&probe, asked_for, unsafe_allowed, &protected)?;
             let limiter = match cgroups {
@@ -191,6 +191,7 @@ impl Boot {
             toolchain: Arc::new(toolchain),
             log_limits: self.config.log_limits,
             build_env: self.config.build_env.clone(),
+            timeout: self.config.build_timeout,
             events: build_events,
             connections: connected,
         };
@@ -204,7 +205,6 @@ impl Boot {
             usage_interval: self.config.usage_interval,
             turns: Turns::default(),
             events,
-            timeout: self.config.build_timeout,
             apps: prepared,
         };
         let queue = BuildQueue::new(

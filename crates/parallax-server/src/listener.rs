@@ -86,7 +86,6 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// Binds, or says why not. Accepts nothing yet.
     /// As [`Self::new`]. Where any port will do, the `last` one is tried first; when somebody has
     /// it, or it may not be had any more, another one serves as well.
     pub(crate) fn preferring(
@@ -105,6 +104,7 @@ impl Bound {
         Self::new(address, tls, plaintext)
     }
 
+    /// Binds, or says why not. Accepts nothing yet.
     pub(crate) fn new(
         address: SocketAddr,
         tls: Option<&Tls>,
@@ -214,10 +214,6 @@ mod tests {
     }
 
     #[test]
-    fn a_port_in_use_is_named_with_a_way_out() {
-        let first = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = first.local_addr().expect("it is bound");
-    #[test]
     fn any_port_means_the_last_one_unless_somebody_has_it() {
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
         let bind = |last| {
@@ -231,6 +227,10 @@ mod tests {
         assert_eq!(bind(Some(port)).address.port(), port);
     }
 
+    #[test]
+    fn a_port_in_use_is_named_with_a_way_out() {
+        let first = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = first.local_addr().expect("it is bound");
         let Err(error) = Bound::new(address, None, Plaintext::LoopbackOnly) else {
             panic!("bound twice")
         };

@@ -216,16 +216,16 @@ impl<'a> Talk<'a> {
         for build in view.builds_since(&self.sent) {
             self.send(host_up::Frame::Build(build)).await?;
         }
-        if let Some(observed) = view.since(&self.sent, self.epoch) {
-            self.send(host_up::Frame::Observed(observed)).await?;
-        }
-        self.sent = view;
-        Ok(())
         let build_ids = view.builds_gone(&self.sent);
         if !build_ids.is_empty() {
             let removed = BuildsRemoved { build_ids };
             self.send(host_up::Frame::BuildsRemoved(removed)).await?;
         }
+        if let Some(observed) = view.since(&self.sent, self.epoch) {
+            self.send(host_up::Frame::Observed(observed)).await?;
+        }
+        self.sent = view;
+        Ok(())
     }
 
     async fn tell_all(&mut self) -> Result<(), SessionError> {

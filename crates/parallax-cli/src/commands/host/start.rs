@@ -82,6 +82,8 @@ pub(crate) fn config(
     config.labels = options.labels.iter().cloned().collect();
     config.max_replicas = options.max_replicas.unwrap_or(config.max_replicas);
     config.unsafe_no_isolation = options.unsafe_no_isolation;
+    config.isolation = options.isolation;
+    config.build_timeout = options.build_timeout;
     config.protected_paths = vec![context.data_dir.clone()];
     config.build_env = build_variables(&options.build_env);
     Ok(config)
@@ -95,8 +97,6 @@ fn credential(args: &Args, data_dir: &Path) -> Result<CredentialSource> {
             fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?
         }
         None if args.token_stdin => {
-    config.isolation = options.isolation;
-    config.build_timeout = options.build_timeout;
             let mut token = String::new();
             let read = io::stdin().lock().read_to_string(&mut token);
             read.context("reading the token from standard input")?;

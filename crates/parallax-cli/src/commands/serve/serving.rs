@@ -76,12 +76,12 @@ async fn serve(args: Args, context: &Context, claim: Claim) -> Result<()> {
 
 fn config(args: &Args, data_dir: &Path) -> Config {
     let tls = args.tls_cert.clone().zip(args.tls_key.clone());
-    Config {
-        listen: args.listen,
     let mut limits = Limits::default();
     limits.build_deadline = args.local.build_timeout.unwrap_or(limits.build_deadline);
-        database: args.database.clone(),
+    Config {
         limits,
+        listen: args.listen,
+        database: args.database.clone(),
         tls: tls.map(|(cert, key)| Tls { cert, key }),
         plaintext: match (args.insecure_plaintext, args.behind_proxy) {
             (true, _) => Plaintext::Insecure,
@@ -106,8 +106,6 @@ fn welcome(server: &Server, context: &Context) -> Result<()> {
     output.line(format_args!("Data: {dir}"))
 }
 
-async fn local_host(server: &Server, args: &Args, context: &Context) -> Result<Host> {
-    let keep_at = context.data_dir.join(start::CREDENTIAL_FILE);
 /// What comes next.
 fn invite(host: Option<&Host>, context: &Context) -> Result<()> {
     let (output, parallax) = (&context.output, context.command());
@@ -136,6 +134,8 @@ fn invite(host: Option<&Host>, context: &Context) -> Result<()> {
     output.line("Ctrl-C stops the server and its agents.")
 }
 
+async fn local_host(server: &Server, args: &Args, context: &Context) -> Result<Host> {
+    let keep_at = context.data_dir.join(start::CREDENTIAL_FILE);
     let credential = if fs::exists(&keep_at).context("looking for the host's credential")? {
         CredentialSource::File(keep_at)
     } else {
