@@ -106,34 +106,6 @@ fn welcome(server: &Server, context: &Context) -> Result<()> {
     output.line(format_args!("Data: {dir}"))
 }
 
-/// What comes next.
-fn invite(host: Option<&Host>, context: &Context) -> Result<()> {
-    let (output, parallax) = (&context.output, context.command());
-    let Some(host) = host else {
-        output.line("No agent runs on this machine: hosts join from elsewhere.")?;
-        return output.line(format_args!("Make a token for one: {parallax} hosts token"));
-    };
-    let (isolation, limits) = host
-        .means()
-        .split_once('+')
-        .unwrap_or_else(|| (host.means(), ""));
-    match isolation {
-        "none" => output.line(format_args!(
-            "No agent runs on this machine: nothing here keeps them apart. See: {parallax} doctor"
-        ))?,
-        "none (unsafe)" => output.line(format_args!(
-            "Agents on this machine are not kept apart, and limited by {limits}."
-        ))?,
-        _ => output.line(format_args!(
-            "Agents on this machine are kept apart by {isolation}, and limited by {limits}."
-        ))?,
-    }
-    output.line(format_args!(
-        "Deploy one from its folder, in another terminal: {parallax} deploy DIR"
-    ))?;
-    output.line("Ctrl-C stops the server and its agents.")
-}
-
 async fn local_host(server: &Server, args: &Args, context: &Context) -> Result<Host> {
     let keep_at = context.data_dir.join(start::CREDENTIAL_FILE);
     let credential = if fs::exists(&keep_at).context("looking for the host's credential")? {
