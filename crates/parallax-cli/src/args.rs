@@ -16,9 +16,16 @@ const STYLES: Styles = Styles::styled()
     .usage(AnsiColor::Green.on_default().bold())
     .literal(AnsiColor::Cyan.on_default().bold());
 
+/// For whoever has just built it.
+const BEGINNING: &str = "\
+To begin, start a server in one terminal, and in another deploy an agent from its folder:
+  parallax serve
+  parallax deploy DIR
+  parallax invoke NAME CAPABILITY '{\"some\": \"JSON\"}'";
+
 /// For `--help` and the reference: one code a line.
 pub(crate) fn exit_codes() -> String {
-    let lines = Exit::ALL.map(|exit| format!("  {}  {}", exit as u8, exit.meaning()));
+    let lines = Exit::ALL.map(|exit| format!("  {:<3}  {}", exit as u8, exit.meaning()));
     format!("Exit codes:\n{}", lines.join("\n"))
 }
 
@@ -29,7 +36,7 @@ pub(crate) fn exit_codes() -> String {
     version,
     styles = STYLES,
     propagate_version = true,
-    after_help = exit_codes()
+    after_help = format!("{BEGINNING}\n\n{}", exit_codes())
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -43,27 +50,46 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
     /// The server to talk to; without it, the one that runs in the data directory
-    #[arg(long, global = true, env = "PARALLAX_URL", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "PARALLAX_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub(crate) server: Option<String>,
     /// Where `serve` and `host` keep everything, and where clients find the local server and its
     /// key [default: $XDG_DATA_HOME/parallax or ~/.local/share/parallax; ./.parallax without a home]
-    #[arg(long, global = true, env = "PARALLAX_DATA_DIR", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "PARALLAX_DATA_DIR",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
     pub(crate) data_dir: Option<PathBuf>,
     /// A file that holds the API key [default: DIR/admin.key]
     #[arg(
         long,
         global = true,
         env = "PARALLAX_API_KEY_FILE",
+        hide_env_values = true,
         value_name = "FILE"
     )]
     pub(crate) api_key_file: Option<PathBuf>,
     /// Certificates (PEM) that the server's must be signed by, instead of the system's
-    #[arg(long, global = true, env = "PARALLAX_CA_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "PARALLAX_CA_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub(crate) ca_file: Option<PathBuf>,
     /// Answer in JSON, for programs: one object, or one a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// No colours, also when NO_COLOR is set
+    /// No colours; NO_COLOR in the environment does the same
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
 }

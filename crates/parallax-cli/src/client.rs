@@ -3,7 +3,7 @@
 mod stream;
 mod target;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -33,6 +33,7 @@ pub(crate) struct Api {
     http: Client,
     target: Target,
     key: Key,
+    key_file: PathBuf,
 }
 
 /// An API key; never shown.
@@ -56,19 +57,29 @@ impl Api {
         data_dir: &Path,
         ca_file: Option<&Path>,
     ) -> Result<Self> {
-        let key = Key(target.key(key_file, data_dir)?);
+        let (key, key_file) = target.key(key_file, data_dir)?;
         let http = http_client(&target, ca_file)?;
-        Ok(Self { http, target, key })
+        Ok(Self {
+            http,
+            target,
+            key: Key(key),
+            key_file,
+        })
     }
 
     /// A request for `/api/` and `path`, whose parts are escaped.
     pub(crate) fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
         self.http
-            .request(method, self.url(path))
+            .request(method, self.url_of(path))
             .bearer_auth(&self.key.0)
     }
 
-    fn url(&self, path: &[&str]) -> Url {
+    /// Where the server is.
+    pub(crate) fn url(&self) -> &str {
+        self.target.url.as_str().trim_end_matches('/')
+    }
+
+    fn url_of(&self, path: &[&str]) -> Url {
         let mut url = self.target.url.clone();
         url.path_segments_mut()
             .expect("an http URL has a path")
@@ -160,7 +171,15 @@ impl Api {
         if response.status().is_success() {
             return Ok(response);
         }
-        Err(refusal(response).await.into())
+        let unknown = response.status() == StatusCode::UNAUTHORIZED;
+        let mut ended = refusal(response).await;
+        if unknown {
+            let (file, url) = (self.key_file.display(), self.url());
+            ended.message.push_str(&format!(
+                "\nThe key is the one in {file}. Is it a key of {url}? Name another file with --api-key-file."
+            ));
+        }
+        Err(ended.into())
     }
 
     /// Follows a stream of server-sent events, from just after `last_id` on.
@@ -177,6 +196,14 @@ impl Api {
         if let Some(id) = last_id {
             request = request.header("Last-Event-ID", id);
         }
+        self.open(request).await
+    }
+
+    /// Sends, and follows the stream that answers.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) async fn open(&self, request: RequestBuilder) -> Result<Stream> {
         let response = self
             .answer(request.header(ACCEPT, "text/event-stream"))
             .await?;
@@ -185,10 +212,19 @@ impl Api {
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
         let url = &self.target.url;
-        let (exit, message) = if error.is_connect() {
+        let (exit, message) = if is_untrusted(&error) {
             let message = format!(
-                "cannot connect to {url}; is the server running? Start one with `parallax serve`"
+                "the certificate of {url} is not signed by an authority that is trusted here; \
+                 name the PEM file with the right one with --ca-file or PARALLAX_CA_FILE"
             );
+            (Exit::Unavailable, message)
+        } else if error.is_connect() {
+            let advice = match (self.target.is_loopback(), self.target.is_https()) {
+                (_, true) => "is a server running there, with TLS?",
+                (true, _) => "is the server running? Start one with `parallax serve`",
+                (false, _) => "is a server running there?",
+            };
+            let message = format!("cannot connect to {url}; {advice}");
             (Exit::Unavailable, message)
         } else if error.is_timeout() {
             (Exit::Deadline, format!("{url} did not answer in time"))
@@ -199,6 +235,14 @@ impl Api {
             .caused_by(error.without_url())
             .into()
     }
+}
+
+/// rustls says so of a certificate that it does not accept; the error's type is hidden by the
+/// layers above it.
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    let first: &dyn std::error::Error = error;
+    let mut causes = std::iter::successors(Some(first), |error| error.source());
+    causes.any(|error| error.to_string().contains("invalid peer certificate"))
 }
 
 fn http_client(target: &Target, ca_file: Option<&Path>) -> Result<Client> {
@@ -252,6 +296,7 @@ pub(crate) fn of_problem(problem: &Problem) -> Ended {
         None => StatusCode::from_u16(problem.status).map_or(Exit::Failed, of_status),
     };
     let agent = problem.agent_code.as_ref();
+    let agent = agent.filter(|word| **word != problem.code); // Said once is enough.
     let agent = agent.map_or_else(String::new, |word| format!(", the agent says `{word}`"));
     let task = problem.task_id.as_ref();
     let task = task.map_or_else(String::new, |id| format!(", task {id}"));

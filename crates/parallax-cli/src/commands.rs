@@ -61,7 +61,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
 }
 
 /// A client does one thing at a time: one thread is enough.
-fn client(command: impl Future<Output = Result<()>>) -> Result<()> {
+fn client<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

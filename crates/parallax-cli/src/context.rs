@@ -56,6 +56,15 @@ impl Context {
         self.globals.api_key_file.clone()
     }
 
+    /// How a command line begins that finds the server of this data directory.
+    #[must_use]
+    pub(crate) fn command(&self) -> String {
+        match &self.globals.data_dir {
+            Some(_) => format!("parallax --data-dir {}", self.data_dir.display()),
+            None => "parallax".to_owned(),
+        }
+    }
+
     /// The folder of the host that `serve` starts.
     #[must_use]
     pub(crate) fn host_dir(&self) -> PathBuf {

@@ -16,11 +16,13 @@ pub(crate) enum Exit {
     Unavailable = 5,
     Deadline = 6,
     AgentFailed = 7,
+    /// As shells number a command that Ctrl-C has ended.
+    Interrupted = 130,
 }
 
 impl Exit {
     /// Every code, in order.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Ok,
         Self::Failed,
         Self::Usage,
@@ -29,6 +31,7 @@ impl Exit {
         Self::Unavailable,
         Self::Deadline,
         Self::AgentFailed,
+        Self::Interrupted,
     ];
 
     /// What it means, for the reference and `--help`.
@@ -43,6 +46,7 @@ impl Exit {
             Self::Unavailable => "no server, or nobody there to do the work",
             Self::Deadline => "time ran out",
             Self::AgentFailed => "the agent was called and failed the task, or was lost",
+            Self::Interrupted => "Ctrl-C ended the waiting; the message says what goes on",
         }
     }
 }
@@ -62,11 +66,13 @@ impl From<Code> for Exit {
             | Code::HostUnavailable
             | Code::StoreUnavailable
             | Code::ShuttingDown => Self::Unavailable,
+            Code::InvalidRequest => Self::Usage,
             Code::DeadlineExceeded => Self::Deadline,
             Code::AgentFailed | Code::AgentLost | Code::InvalidInput => Self::AgentFailed,
-            Code::InvalidRequest
-            | Code::InvalidSpec
+            Code::InvalidSpec
             | Code::InvalidSource
+            | Code::StartCommandMissing
+            | Code::PlanFailed
             | Code::AlreadyExists
             | Code::Conflict
             | Code::IdempotencyMismatch
@@ -138,6 +144,6 @@ mod tests {
     #[test]
     fn codes_are_numbered_as_documented() {
         let numbers: Vec<u8> = Exit::ALL.into_iter().map(|exit| exit as u8).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 130]);
     }
 }

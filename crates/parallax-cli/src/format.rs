@@ -16,7 +16,10 @@ pub(crate) fn bytes(count: u64) -> String {
         scaled /= 1024;
         unit += 1;
     }
-    format!("{}.{} {}", scaled / 10, scaled % 10, UNITS[unit])
+    match scaled % 10 {
+        0 => format!("{} {}", scaled / 10, UNITS[unit]),
+        tenths => format!("{}.{tenths} {}", scaled / 10, UNITS[unit]),
+    }
 }
 
 /// A span in its two largest units: `3s`, `4m10s`, `2d3h`.
@@ -41,6 +44,30 @@ pub(crate) fn age(time: Time) -> String {
     span(now().0.since(time.0))
 }
 
+/// As [`age`], in a sentence: `4m10s ago`.
+#[must_use]
+pub(crate) fn ago(time: Time) -> String {
+    match age(time).as_str() {
+        "0s" => "just now".to_owned(),
+        age => format!("{age} ago"),
+    }
+}
+
+/// The first line of a text. What follows, such as last lines of a log, is announced at its end.
+#[must_use]
+pub(crate) fn first_line(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_end_matches("; last lines:")
+}
+
+/// A time of the future or past, to the second: microseconds are for programs.
+#[must_use]
+pub(crate) fn when(time: Time) -> String {
+    let whole = time.0.unix_micros().div_euclid(1_000_000) * 1_000_000;
+    let whole = parallax_core::time::Timestamp::from_unix_micros(whole);
+    Time::from(whole).to_string().replace(".000000", "")
+}
+
 /// The present, by this machine's clock.
 #[must_use]
 pub(crate) fn now() -> Time {
@@ -48,10 +75,11 @@ pub(crate) fn now() -> Time {
     parallax_core::time::Timestamp::from_unix_micros(micros).into()
 }
 
-/// CPU in thousandths of a core, as `0.250`.
+/// CPU in thousandths of a core, as `0.25` or `2`.
 #[must_use]
 pub(crate) fn cores(millis: u64) -> String {
-    format!("{}.{:03}", millis / 1000, millis % 1000)
+    let text = format!("{}.{:03}", millis / 1000, millis % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Parts per million, as `0.8731`.
@@ -122,12 +150,16 @@ mod tests {
     fn sizes_and_spans_are_short() {
         assert_eq!(bytes(12), "12 B");
         assert_eq!(bytes(1536), "1.5 KiB");
-        assert_eq!(bytes(5 << 30), "5.0 GiB");
+        assert_eq!(bytes(5 << 30), "5 GiB");
         assert_eq!(span(Duration::from_secs(59)), "59s");
         assert_eq!(span(Duration::from_secs(250)), "4m10s");
         assert_eq!(span(Duration::from_secs(2 * 86_400 + 3 * 3600)), "2d3h");
         assert_eq!(ppm(873_100), "0.8731");
-        assert_eq!(cores(250), "0.250");
+        assert_eq!(cores(250), "0.25");
+        assert_eq!(cores(2000), "2");
+        assert_eq!(first_line("exit code 1; last lines:\nfoo"), "exit code 1");
+        let time = parallax_core::time::Timestamp::from_unix_micros(1_790_000_000_123_456);
+        assert_eq!(when(time.into()), "2026-09-21T14:13:20Z");
     }
 
     #[test]

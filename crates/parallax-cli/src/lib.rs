@@ -13,9 +13,12 @@ mod config;
 mod context;
 mod exit;
 mod format;
+mod hint;
 mod output;
 mod rollout;
 mod running;
+mod table;
+mod waiting;
 
 use std::ffi::OsString;
 use std::io;
@@ -47,6 +50,7 @@ pub fn main() -> ExitCode {
         cli.globals.json,
         cli.globals.no_color || environment.no_color,
     );
+    let hint = hint::for_missing(&cli.command);
     let ended = Context::new(cli.globals, environment, output.clone())
         .and_then(|context| commands::run(cli.command, &context));
     match ended {
@@ -54,8 +58,17 @@ pub fn main() -> ExitCode {
         // Whoever read the output has seen enough: `parallax logs | head`.
         Err(error) if is_broken_pipe(&error) => Exit::Ok.into(),
         Err(error) => {
-            output.error(&error);
-            exit::of(&error).into()
+            let exit = exit::of(&error);
+            match exit {
+                Exit::Interrupted => output.note(output::chain(&error)),
+                _ => output.error(&error),
+            }
+            if exit == Exit::NotFound
+                && let Some(hint) = hint
+            {
+                output.note(hint);
+            }
+            exit.into()
         }
     }
 }

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
-use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::table::{self, Row};
+
 /// How often a moving line moves.
 const TICK: Duration = Duration::from_millis(120);
-/// The width of a table where no terminal says one: wide enough that nothing is wrapped.
-const PLAIN_WIDTH: u16 = 400;
 
 /// Where output goes and how it may look.
 #[derive(Debug, Clone)]
@@ -101,41 +100,9 @@ impl Output {
     ///
     /// # Errors
     /// When standard output is closed.
-    pub(crate) fn table<const N: usize>(
-        &self,
-        header: [&str; N],
-        rows: Vec<[String; N]>,
-    ) -> Result<()> {
-        let mut table = Table::new();
-        table
-            .load_style(comfy_table::presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(self.width())
-            .set_header(header);
-        for row in rows {
-            table.add_row(row);
-        }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
-        // Escape sequences would count as width, so the colour comes after the layout.
-        for (number, line) in table.lines().enumerate() {
-            let line = line.trim_end();
-            match number {
-                0 => self.line(self.tinted(Tone::Quiet, line))?,
-                _ => self.line(line)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn width(&self) -> u16 {
-        let size = rustix::termios::tcgetwinsize(io::stdout());
-        let columns = size.map_or(0, |size| size.ws_col);
-        match self.terminal && columns > 0 {
-            true => columns,
-            false => PLAIN_WIDTH,
-        }
+    pub(crate) fn table<const N: usize>(&self, header: [&str; N], rows: &[Row<N>]) -> Result<()> {
+        let lines = table::lines(header, rows, self);
+        lines.iter().try_for_each(|line| self.line(line))
     }
 
     /// `text` in a colour of standard output, where that is a terminal.
@@ -168,6 +135,15 @@ impl Output {
         self.note(format_args!("{label} {}", chain(error)));
     }
 
+    /// For waits whose answer moves by itself: lines that stay, and none that moves.
+    #[must_use]
+    pub(crate) fn silent(&self) -> Progress {
+        Progress {
+            bar: None,
+            output: self.clone(),
+        }
+    }
+
     /// A moving line while something takes its time; on anything but a terminal, plain lines.
     #[must_use]
     pub(crate) fn progress(&self) -> Progress {
@@ -198,6 +174,13 @@ impl Progress {
         match &self.bar {
             Some(bar) => bar.set_message(text.to_string()),
             None => self.output.note(text),
+        }
+    }
+
+    /// What is going on, for people at a terminal only: a log would not miss it.
+    pub(crate) fn hint(&self, text: impl Display) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_string());
         }
     }
 

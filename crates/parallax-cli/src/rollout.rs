@@ -12,7 +12,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::{Api, of_problem};
 use crate::exit::{Ended, Exit};
+use crate::format;
 use crate::output::{Output, Progress};
+use crate::waiting::{Patience, unless_interrupted};
 
 use build_log::BuildLog;
 
@@ -47,20 +49,37 @@ impl Rollout<'_> {
     /// # Errors
     /// With [`Exit::Failed`], the reason and the last log lines when it fails; with
     /// [`Exit::Deadline`] when it takes too long.
+    /// With [`Exit::Interrupted`] after Ctrl-C, which ends only the waiting.
     pub(crate) async fn wait(&self) -> Result<StatusView> {
+        let agent = self.agent;
+        let goes_on =
+            format!("`{agent}` goes on without you; look again with `parallax status {agent}`");
+        unless_interrupted(self.watch(), goes_on).await
+    }
+
+    async fn watch(&self) -> Result<StatusView> {
         let progress = self.output.progress();
         let started = Instant::now();
         let mut build_log = BuildLog::new(self.api, self.agent);
         let mut last = String::new();
+        let mut patience = Patience::default();
         loop {
-            let status: StatusView = self.api.get(&["agents", self.agent, "status"], &[]).await?;
-            build_log.follow(&status, &progress).await;
+            let looked = self.api.get(&["agents", self.agent, "status"], &[]).await;
+            let status: StatusView = match looked {
+                Ok(status) => status,
+                Err(error) => {
+                    patience.after(error, &progress).await?;
+                    continue;
+                }
+            };
+            patience.answered(&progress);
             let words = words(&status);
             // A status of before the change would only confuse.
             if words != last && status.status.observed_generation >= self.generation {
                 progress.step(format_args!("{} is {words}", self.agent));
                 last = words;
             }
+            build_log.follow(&status, &progress).await;
             match judge(&status, self.generation) {
                 Verdict::Done => return Ok(status),
                 Verdict::Failed => {
@@ -88,6 +107,8 @@ impl Rollout<'_> {
         if !(of_build && build_was_shown) {
             self.show_tail(of_build).await;
         }
+        // The lines that the message goes on with have just been shown.
+        let message = format::first_line(&status.status.message);
         let reason = status.status.reason.map_or("Failed", Reason::as_str);
         let kept = match status.status.phase {
             Phase::Degraded => "; the replicas of the revision before still serve",
@@ -96,7 +117,7 @@ impl Rollout<'_> {
         let message = format!(
             "`{}` failed: {reason}: {}{kept}\nMore with `parallax logs {}{}`",
             self.agent,
-            status.status.message.trim_end_matches('.'),
+            message.trim_end_matches('.'),
             self.agent,
             if of_build { " --build" } else { "" },
         );
@@ -151,11 +172,18 @@ fn words(status: &StatusView) -> String {
         .reason
         .map_or_else(String::new, |reason| format!(" ({reason})"));
     let message = match status.message.as_str() {
-        "" => format!("{} of {} replicas are ready", counts.ready, counts.desired),
+        "" if counts.desired == 0 => String::new(),
+        "" => format!(
+            ": {} of {} replicas are ready",
+            counts.ready, counts.desired
+        ),
         // The rest are last lines of a log, which is shown anyway.
-        message => message.lines().next().unwrap_or_default().to_owned(),
+        message => {
+            let first = format::first_line(message);
+            format!(": {}", first.trim_start_matches("running: "))
+        }
     };
-    format!("{}{reason}: {message}", status.phase)
+    format!("{}{reason}{message}", status.phase)
 }
 
 fn judge(view: &StatusView, generation: u64) -> Verdict {

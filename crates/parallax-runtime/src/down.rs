@@ -19,6 +19,40 @@ const POLL: Duration = Duration::from_millis(20);
 /// How long a killed tree may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What runs in a host's folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Processes of replicas.
+    pub replicas: usize,
+    /// Steps of builds.
+    pub builds: usize,
+}
+
+/// Counts what runs in `data_dir`, with a host or without.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub async fn census(data_dir: &Path) -> Result<Census, HostError> {
+    let mut census = Census::default();
+    if !host::exists(data_dir) {
+        return Ok(census);
+    }
+    let layout = Layout::of(data_dir);
+    let (replicas, builds) = blocking(move || Ok((replicas(&layout)?, builds(&layout)?))).await?;
+    for (found, count) in [
+        (replicas, &mut census.replicas),
+        (builds, &mut census.builds),
+    ] {
+        for dir in found.dirs {
+            *count += usize::from(matches!(
+                link::inspect(&dir).await?,
+                Adoption::Running { .. }
+            ));
+        }
+    }
+    Ok(census)
+}
+
 /// Stops every replica and build step found in `data_dir`, each with at most `deadline` of grace,
 /// kills what does not end, and removes their cgroups. Works without a server. The records and logs
 /// stay; nothing is started again before a server asks for it.
@@ -44,9 +78,9 @@ pub async fn down(data_dir: &Path, deadline: Duration) -> Result<(), HostError> 
 /// As [`down`], for a caller that holds the folder.
 pub(crate) async fn clear(data_dir: &Path, grace: Duration) -> Result<(), HostError> {
     let layout = Layout::of(data_dir);
-    let (dirs, names) = blocking(move || everything(&layout)).await?;
+    let (replicas, builds) = blocking(move || Ok((replicas(&layout)?, builds(&layout)?))).await?;
     let mut stops = JoinSet::new();
-    for dir in dirs {
+    for dir in replicas.dirs.into_iter().chain(builds.dirs) {
         stops.spawn(async move { end(&dir, grace).await });
     }
     let mut first_error = None;
@@ -59,7 +93,8 @@ pub(crate) async fn clear(data_dir: &Path, grace: Duration) -> Result<(), HostEr
     }
     blocking(move || {
         let limiter = Limiter::detect();
-        for cgroup in names.iter().filter_map(|name| limiter.existing(name)) {
+        let names = replicas.names.iter().chain(&builds.names);
+        for cgroup in names.filter_map(|name| limiter.existing(name)) {
             limits::remove(&cgroup);
         }
         Ok(())
@@ -68,31 +103,43 @@ pub(crate) async fn clear(data_dir: &Path, grace: Duration) -> Result<(), HostEr
     first_error.map_or(Ok(()), Err)
 }
 
-/// Every shim's folder, and the names of the cgroups.
-fn everything(layout: &Layout) -> Result<(Vec<PathBuf>, Vec<String>), HostError> {
-    let mut dirs = Vec::new();
-    let mut names = Vec::new();
-    let replicas = layout
-        .replica_ids()
-        .map_err(HostError::io("list", &layout.replicas()))?;
-    for id in replicas {
-        shims_of(layout.replica(id).path(), &mut dirs)?;
-        names.push(id.to_string());
-    }
-    let builds = layout
-        .build_ids()
-        .map_err(HostError::io("list", &layout.builds()))?;
-    for id in builds {
-        shims_of(layout.build(id).path(), &mut dirs)?;
-        names.push(id.to_string());
-    }
-    Ok((dirs, names))
+/// Replicas or builds: every shim's folder, and the names of the cgroups.
+#[derive(Debug, Default)]
+struct Found {
+    dirs: Vec<PathBuf>,
+    names: Vec<String>,
 }
 
-fn shims_of(dir: &Path, dirs: &mut Vec<PathBuf>) -> Result<(), HostError> {
-    let numbers = layout::numbered(dir).map_err(HostError::io("list", dir))?;
-    dirs.extend(numbers.iter().map(|number| dir.join(number.to_string())));
-    Ok(())
+impl Found {
+    fn add(&mut self, dir: &Path, name: String) -> Result<(), HostError> {
+        let numbers = layout::numbered(dir).map_err(HostError::io("list", dir))?;
+        let numbers = numbers.iter().map(|number| dir.join(number.to_string()));
+        self.dirs.extend(numbers);
+        self.names.push(name);
+        Ok(())
+    }
+}
+
+fn replicas(layout: &Layout) -> Result<Found, HostError> {
+    let mut found = Found::default();
+    let ids = layout
+        .replica_ids()
+        .map_err(HostError::io("list", &layout.replicas()))?;
+    for id in ids {
+        found.add(layout.replica(id).path(), id.to_string())?;
+    }
+    Ok(found)
+}
+
+fn builds(layout: &Layout) -> Result<Found, HostError> {
+    let mut found = Found::default();
+    let ids = layout
+        .build_ids()
+        .map_err(HostError::io("list", &layout.builds()))?;
+    for id in ids {
+        found.add(layout.build(id).path(), id.to_string())?;
+    }
+    Ok(found)
 }
 
 async fn end(dir: &Path, grace: Duration) -> Result<(), HostError> {

@@ -38,6 +38,7 @@ const KILL_MARGIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Host {
     data_dir: PathBuf,
+    means: String,
     commands: mpsc::Sender<Command>,
     ready: watch::Receiver<bool>,
     stop: CancellationToken,
@@ -78,6 +79,7 @@ impl Host {
             Ok((sandbox, limiter))
         })
         .await?;
+        let means = sandbox.words(limiter.word());
         let (commands, inbox) = mpsc::channel(EVENT_QUEUE);
         let (tell_ready, ready) = watch::channel(false);
         let stop = CancellationToken::new();
@@ -94,12 +96,19 @@ impl Host {
         };
         Ok(Self {
             data_dir: boot.data_dir.clone(),
+            means,
             main: Task::spawn(boot.run()),
             commands,
             ready,
             stop,
             lock,
         })
+    }
+
+    /// What keeps agents apart here and what limits them, such as `landlock+cgroup1`.
+    #[must_use]
+    pub fn means(&self) -> &str {
+        &self.means
     }
 
     /// Waits until the control plane has welcomed the host.

@@ -36,7 +36,7 @@ mod view;
 
 pub use config::{CredentialSource, HostConfig, Stop};
 pub use doctor::{Report, ToolReport, doctor};
-pub use down::down;
+pub use down::{Census, census, down};
 pub use error::HostError;
 pub use host::Host;
 pub use parallax_shim::spec::LogLimits;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use reqwest::Url;
@@ -56,11 +56,12 @@ impl Target {
         is_loopback(&self.url)
     }
 
-    /// The key in `file`, or else the one in the data directory, which only its own server is shown.
+    /// The key in `file`, or else the one in the data directory, which only its own server is shown;
+    /// and where it was found.
     ///
     /// # Errors
     /// With [`Exit::Denied`] and what to do, when there is none.
-    pub(crate) fn key(&self, file: Option<&Path>, data_dir: &Path) -> Result<String> {
+    pub(crate) fn key(&self, file: Option<&Path>, data_dir: &Path) -> Result<(String, PathBuf)> {
         let kept = data_dir.join(ADMIN_KEY_FILE);
         let path = match file {
             Some(file) => file,
@@ -92,7 +93,7 @@ impl Target {
             let message = format!("{} holds no API key", path.display());
             return Err(Ended::new(Exit::Denied, message).into());
         }
-        Ok(key.to_owned())
+        Ok((key.to_owned(), path.to_owned()))
     }
 }
 
@@ -123,7 +124,7 @@ mod tests {
         fs::write(dir.path().join(ADMIN_KEY_FILE), "plx_secret\n").expect("the folder is writable");
         let key = |url: &str| {
             let target = Target::named(url, dir.path()).expect("an address");
-            target.key(None, dir.path())
+            target.key(None, dir.path()).map(|(key, _)| key)
         };
         assert_eq!(
             key("http://127.0.0.1:7400").expect("it is here"),

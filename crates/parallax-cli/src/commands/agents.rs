@@ -1,11 +1,13 @@
 //! `parallax agents`: the fleet.
 
 use anyhow::Result;
-use parallax_api::agents::{AgentView, Status};
+use parallax_api::agents::AgentView;
 use parallax_core::status::{Phase, Reason};
 
+use super::status::tone;
 use crate::context::Context;
 use crate::format;
+use crate::table::{Cell, Row};
 
 /// The command line.
 #[derive(Debug, clap::Args)]
@@ -42,40 +44,28 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
             .try_for_each(|agent| context.output.object(agent));
     }
     if agents.is_empty() {
-        context
-            .output
-            .note("No agents yet. Deploy one with `parallax deploy DIR`.");
+        context.output.note(match args.phase {
+            Some(phase) => format!("No agent is {phase}; `parallax agents` lists all."),
+            None => "No agents yet. Deploy one from its folder: parallax deploy DIR".to_owned(),
+        });
         return Ok(());
     }
-    let rows = agents.iter().map(row).collect();
-    let header = ["NAME", "PHASE", "READY", "SINCE", "CHANGED", "REASON"];
-    context.output.table(header, rows)
+    let rows: Vec<_> = agents.iter().map(row).collect();
+    let header = ["NAME", "PHASE", "READY", "FOR", "REASON"];
+    context.output.table(header, &rows)
 }
 
-fn row(agent: &AgentView) -> [String; 6] {
-    let counts = agent.status.replicas;
-    [
-        agent.name.clone(),
-        agent.status.phase.to_string(),
-        format!("{}/{}", counts.ready, counts.desired),
-        format!("{} ago", format::age(agent.status.since)),
-        format!("{} ago", format::age(agent.updated_at)),
-        why(&agent.status),
-    ]
-}
-
-/// Why an agent is as it is, in one line.
-pub(crate) fn why(status: &Status) -> String {
-    let message = status.message.lines().next().unwrap_or_default();
-    match (status.reason.map(Reason::as_str), message) {
-        (None, "") => dash(),
-        (None, message) => message.to_owned(),
-        (Some(reason), "") => reason.to_owned(),
-        (Some(reason), message) => format!("{reason}: {message}"),
-    }
-}
-
-/// What stands where there is nothing to say.
-pub(crate) fn dash() -> String {
-    "-".to_owned()
+fn row(agent: &AgentView) -> Row<5> {
+    let status = &agent.status;
+    let counts = status.replicas;
+    let row = Row::new([
+        agent.name.as_str().into(),
+        Cell::toned(status.phase.as_str(), tone(status.phase)),
+        format!("{}/{}", counts.ready, counts.desired).into(),
+        format::age(status.since).into(),
+        status.reason.map_or("", Reason::as_str).into(),
+    ]);
+    // The evidence goes on for lines, which `status` shows.
+    let message = format::first_line(&status.message);
+    row.with((!message.is_empty()).then(|| message.to_owned()))
 }

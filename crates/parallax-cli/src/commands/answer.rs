@@ -62,7 +62,8 @@ fn note_confidence(confidence: &Confidence, output: &Output) {
     let value = format::ppm(confidence.value_ppm);
     let source = match confidence.source.as_str() {
         "" => String::new(),
-        source => format!(" (says {source})"),
+        "self" => ", by the agent's own estimate".to_owned(),
+        source => format!(", by the {source}'s"),
     };
     output.note(format_args!(
         "{} {value}{source}",
@@ -72,10 +73,9 @@ fn note_confidence(confidence: &Confidence, output: &Output) {
 
 fn note_evidence(evidence: &Evidence, output: &Output) {
     let kind = output.quiet("evidence");
-    let detail = evidence.detail.as_ref();
-    let detail = detail.map_or_else(String::new, |detail| format!(" {}", detail.get()));
+    // The detail is for programs, which ask for JSON.
     output.note(format_args!(
-        "{kind} {}: {}{detail}",
+        "{kind} {}: {}",
         evidence.kind, evidence.summary
     ));
 }

@@ -72,10 +72,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
         timeout: args.timeout,
     };
     let ready = rollout.wait().await?;
+    status::print(&ready, &api, output).await?;
     if output.json {
-        return output.object(&ready);
+        return Ok(());
     }
-    status::show(&ready, output)?;
     show_call(&deployed.agent.name, &api, output).await
 }
 

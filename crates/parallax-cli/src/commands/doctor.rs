@@ -12,11 +12,13 @@ pub(crate) use linux::run;
 #[cfg(target_os = "linux")]
 mod linux {
     use anyhow::Result;
+    use parallax_core::host::IsolationMeans;
     use parallax_runtime::{Report, doctor};
 
     use crate::context::Context;
     use crate::format;
     use crate::output::Output;
+    use crate::table::Row;
 
     /// Examines and reports.
     pub(crate) fn run(context: &Context) -> Result<()> {
@@ -27,7 +29,67 @@ mod linux {
         }
     }
 
+    fn verdict(report: &Report) -> &'static str {
+        match (report.isolation, report.builders.is_empty()) {
+            (IsolationMeans::Uid | IsolationMeans::None, _) => {
+                "This machine cannot run agents safely: nothing here keeps them apart."
+            }
+            (_, true) => "This machine can run agents, and build none: no runtime was found.",
+            (_, false) => "This machine can build and run agents.",
+        }
+    }
+
+    /// In the words of the program or the system that refuses.
+    fn refused(words: Option<&str>) -> String {
+        words.map_or_else(
+            || "does not work".to_owned(),
+            |words| format!("does not work: {words}"),
+        )
+    }
+
+    fn probes(report: &Report) -> Vec<Row<3>> {
+        let probe = &report.probe;
+        let works = |yes: bool| if yes { "works" } else { "does not work" }.to_owned();
+        let bubblewrap = match &probe.bubblewrap {
+            Some(path) => format!("works ({})", path.display()),
+            None => refused(probe.bubblewrap_refusal.as_deref()),
+        };
+        let namespaces = match probe.userns {
+            true => works(true),
+            false => refused(probe.userns_refusal.as_deref()),
+        };
+        let landlock = format!(
+            "version {}, {}",
+            probe.landlock_abi,
+            works(probe.landlock_usable)
+        );
+        let used = |means: IsolationMeans| match report.isolation == means {
+            true => "keeps agents and builds apart",
+            false => "not used",
+        };
+        let limits = match report.limits.as_str() {
+            "rlimit" => "none can be made".to_owned(),
+            version => format!("works ({version})"),
+        };
+        let limited = match report.limits.as_str() {
+            "rlimit" => "processes are limited, memory is watched, CPU is not limited",
+            _ => "CPU, memory and processes are limited",
+        };
+        let unused = "not used by this release";
+        let row = |what: &str, result: String, follows: &str| {
+            Row::new([what.into(), result.into(), follows.into()])
+        };
+        vec![
+            row("Landlock", landlock, used(IsolationMeans::Landlock)),
+            row("bubblewrap", bubblewrap, used(IsolationMeans::Bubblewrap)),
+            row("cgroups", limits, limited),
+            row("another user", works(probe.can_change_uid), unused),
+            row("user namespaces", namespaces, unused),
+        ]
+    }
+
     fn show(report: &Report, output: &Output) -> Result<()> {
+        output.line(verdict(report))?;
         output.line(format_args!(
             "{} on {}: {} cores, {} of memory",
             report.os,
@@ -36,27 +98,14 @@ mod linux {
             format::bytes(report.memory_bytes)
         ))?;
         output.line("")?;
-        output.line(format_args!("Isolation: {}", report.isolation_words))?;
-        let probe = &report.probe;
-        let works = |yes: bool| if yes { "works" } else { "does not work" }.to_owned();
-        let bubblewrap = match &probe.bubblewrap {
-            Some(path) => format!("works ({})", path.display()),
-            None => "does not work".to_owned(),
-        };
-        let landlock = format!(
-            "version {}, {}",
-            probe.landlock_abi,
-            works(probe.landlock_usable)
-        );
-        let rows = vec![
-            ["Landlock".to_owned(), landlock],
-            ["bubblewrap".to_owned(), bubblewrap],
-            ["another user".to_owned(), works(probe.can_change_uid)],
-            ["user namespaces".to_owned(), works(probe.userns)],
-        ];
-        output.table(["PROBE", "RESULT"], rows)?;
+        output.table(["PROBE", "RESULT", "WHAT FOLLOWS"], &probes(report))?;
         output.line("")?;
+        output.line(format_args!("Isolation: {}", report.isolation_words))?;
         output.line(format_args!("Limits: {}", report.limits_words))?;
+        output.line(
+            "Agents share this machine's network. One that demands more than the isolation of a \
+             process (`runc`, `gvisor`) is refused here.",
+        )?;
         output.line("")?;
         let builders = match report.builders.is_empty() {
             true => "nothing; install Node.js or Python".to_owned(),
@@ -65,8 +114,12 @@ mod linux {
         output.line(format_args!("Can build: {builders}"))?;
         let rows = report.tools.iter().map(|tool| {
             let path = tool.path.display().to_string();
-            [tool.program.clone(), tool.version.clone(), path]
+            Row::new([
+                tool.program.as_str().into(),
+                tool.version.as_str().into(),
+                path.into(),
+            ])
         });
-        output.table(["TOOL", "VERSION", "PATH"], rows.collect())
+        output.table(["TOOL", "VERSION", "PATH"], &rows.collect::<Vec<_>>())
     }
 }

@@ -27,7 +27,9 @@ mod linux {
     use std::time::{Duration, Instant};
 
     use anyhow::{Context as _, Result};
+    use parallax_runtime::Census;
     use rustix::process::{Pid, Signal, kill_process};
+    use serde::Serialize;
 
     use super::Args;
     use crate::commands::client;
@@ -43,39 +45,86 @@ mod linux {
 
     /// Stops everything in the data directory, and says what there was.
     pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-        let mut stopped = false;
-        for role in [Role::Server, Role::Host] {
-            stopped |= stop(role, args.timeout, context)?;
-        }
         let dir = context.host_dir();
-        let existed = dir.exists();
+        let found = client(async {
+            let census = parallax_runtime::census(&dir).await;
+            census.context("looking for what runs")
+        })?;
+        let mut stopped = Vec::new();
+        for role in [Role::Server, Role::Host] {
+            stopped.extend(stop(role, args.timeout, found, context)?);
+        }
         client(async {
             let down = parallax_runtime::down(&dir, LEFTOVERS_DEADLINE).await;
             down.context("something of the agents is left")
         })?;
-        let data_dir = context.data_dir.display();
-        let words = match (stopped, existed) {
-            (true, _) => format!("Nothing runs in {data_dir} any more."),
-            (false, true) => format!(
-                "No server ran in {data_dir}; nothing that an earlier one may have left runs either."
-            ),
-            (false, false) => format!("Nothing ran in {data_dir}."),
+        let server = stopped.contains(&Role::Server);
+        let down = Down {
+            server,
+            host: stopped.contains(&Role::Host),
+            replicas: found.replicas,
+            builds: found.builds,
         };
-        context.output.line(words)
+        if context.output.json {
+            return context.output.object(&down);
+        }
+        let data_dir = context.data_dir.display();
+        context
+            .output
+            .line(match (stopped.is_empty(), counted(found)) {
+                (false, _) if server => format!(
+                    "Nothing runs in {data_dir} any more. What was deployed comes back with \
+                 `parallax serve`."
+                ),
+                (false, _) => format!("Nothing runs in {data_dir} any more."),
+                (true, Some(left)) => {
+                    format!(
+                        "No server ran in {data_dir}; stopped what an earlier one had left: {left}."
+                    )
+                }
+                (true, None) => format!("Nothing ran in {data_dir}."),
+            })
     }
 
-    /// Whether there was one.
-    fn stop(role: Role, timeout: Duration, context: &Context) -> Result<bool> {
+    /// What was stopped, for programs.
+    #[derive(Debug, Serialize)]
+    struct Down {
+        server: bool,
+        host: bool,
+        replicas: usize,
+        builds: usize,
+    }
+
+    /// `3 replicas and 1 build`, or nothing.
+    fn counted(found: Census) -> Option<String> {
+        let plural = |count: usize, word: &str| {
+            let end = if count == 1 { "" } else { "s" };
+            (count > 0).then(|| format!("{count} {word}{end}"))
+        };
+        let replicas = plural(found.replicas, "replica");
+        let parts = replicas.into_iter().chain(plural(found.builds, "build"));
+        let parts: Vec<String> = parts.collect();
+        (!parts.is_empty()).then(|| parts.join(" and "))
+    }
+
+    /// The role, if there was one.
+    fn stop(
+        role: Role,
+        timeout: Duration,
+        found: Census,
+        context: &Context,
+    ) -> Result<Option<Role>> {
         let word = role.as_str();
         if !running::is_claimed(&context.data_dir, role)? {
-            return Ok(false);
+            return Ok(None);
         }
         let running = running::find(&context.data_dir, role)
             .with_context(|| format!("a {word} is only just starting; try again in a moment"))?;
         let who = running.described(role);
         let pid = running.pid;
         let progress = context.output.progress();
-        progress.step(format_args!("stopping {who} (process {pid})"));
+        let with = counted(found).map_or_else(String::new, |words| format!(", with {words}"));
+        progress.step(format_args!("stopping {who} (process {pid}){with}"));
         signal(&running, Signal::INT)?;
         if !ends(role, timeout, context)? {
             let seconds = timeout.as_secs();
@@ -86,8 +135,8 @@ mod linux {
             let ended = ends(role, KILL_PATIENCE, context)?;
             anyhow::ensure!(ended, "{who} (process {pid}) does not end");
         }
-        progress.line(format_args!("stopped {who}"));
-        Ok(true)
+        progress.line(format_args!("stopped {who}{with}"));
+        Ok(Some(role))
     }
 
     /// The claim was held a moment ago, so the process is the one that the file names.

@@ -7,7 +7,8 @@ use reqwest::Method;
 use crate::client::Api;
 use crate::context::Context;
 use crate::format;
-use crate::output::Output;
+use crate::output::{Output, Tone};
+use crate::table::{Cell, Row};
 
 /// The command line.
 #[derive(Debug, clap::Args)]
@@ -38,43 +39,59 @@ async fn list(api: &Api, output: &Output) -> Result<()> {
     if output.json {
         return hosts.iter().try_for_each(|host| output.object(host));
     }
+    if hosts.is_empty() {
+        output.note(
+            "No host yet, so no agent can run. Make a token with `parallax hosts token`, and join \
+             a machine with `parallax host`.",
+        );
+        return Ok(());
+    }
     let header = [
         "NAME",
-        "CONNECTED",
+        "STATE",
+        "LAST CONTACT",
         "KIND",
-        "MACHINE",
         "ISOLATION",
+        "TIERS",
         "LIMITS",
-        "BUILDS",
     ];
-    output.table(header, hosts.iter().map(row).collect())
+    let rows: Vec<_> = hosts.iter().map(row).collect();
+    output.table(header, &rows)
 }
 
-fn row(host: &HostView) -> [String; 7] {
-    let connected = match host.connected {
-        true => "yes".to_owned(),
-        false => format!("no, last seen {} ago", format::age(host.last_seen_at)),
+fn row(host: &HostView) -> Row<7> {
+    let (state, contact) = match host.connected {
+        true => (Cell::toned("connected", Tone::Good), "now".to_owned()),
+        false => (
+            Cell::toned("away", Tone::Bad),
+            format::ago(host.last_seen_at),
+        ),
     };
-    let machine = format!(
-        "{}/{}, {} cores, {}",
+    let isolation = match host.unsafe_no_isolation {
+        true => Cell::toned(format!("{} (unsafe)", host.isolation), Tone::Bad),
+        false => host.isolation.as_str().into(),
+    };
+    let row = Row::new([
+        host.name.as_str().into(),
+        state,
+        contact.into(),
+        host.kind.as_str().into(),
+        isolation,
+        host.isolation_tiers.join(", ").into(),
+        host.limits.as_str().into(),
+    ]);
+    let builds = match host.builders.is_empty() {
+        true => "builds nothing: install Node.js or Python there".to_owned(),
+        false => format!("builds {}", host.builders.join(", ")),
+    };
+    row.with([format!(
+        "{}/{}, {} cores, {} of memory, up to {} replicas; {builds}",
         host.os,
         host.arch,
         format::cores(host.cpu_millis),
-        format::bytes(host.memory_bytes)
-    );
-    let isolation = match host.unsafe_no_isolation {
-        true => format!("{} (unsafe)", host.isolation),
-        false => host.isolation.clone(),
-    };
-    [
-        host.name.clone(),
-        connected,
-        host.kind.clone(),
-        machine,
-        isolation,
-        host.limits.clone(),
-        host.builders.join(", "),
-    ]
+        format::bytes(host.memory_bytes),
+        host.max_replicas,
+    )])
 }
 
 async fn token(api: &Api, output: &Output) -> Result<()> {
@@ -85,8 +102,9 @@ async fn token(api: &Api, output: &Output) -> Result<()> {
     }
     output.line(&token.token)?;
     output.note(format_args!(
-        "One host joins with it, within {}: parallax host --server URL --token-file FILE",
-        format::span(std::time::Duration::from_secs(token.expires_in_s))
+        "One host joins with it, within {}: parallax host --server {} --token-file FILE",
+        format::span(std::time::Duration::from_secs(token.expires_in_s)),
+        api.url(),
     ));
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use parallax_api::tasks::{InvokeRequest, InvokeResponse, TaskView};
+use parallax_api::tasks::{InvokeRequest, InvokeResponse, ProgressView, TaskEntry, TaskView};
 use parallax_core::task::MAX_INLINE_BYTES;
 use reqwest::header::ACCEPT;
 use reqwest::{Method, RequestBuilder};
@@ -15,11 +15,8 @@ use super::{answer, duration, tasks};
 use crate::client::Api;
 use crate::context::Context;
 use crate::exit::{Ended, Exit};
-
-/// A server gives an attached call a minute when nothing else is said.
-const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
-/// Beyond the deadline, for the server's own word that it has passed.
-const PATIENCE_MARGIN: Duration = Duration::from_secs(15);
+use crate::output::Output;
+use crate::waiting::unless_interrupted;
 
 /// The command line.
 #[derive(Debug, clap::Args)]
@@ -56,9 +53,41 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
     if args.detached || args.idempotency_key.is_some() {
         return durable(call, &args, &api, context).await;
     }
-    let patience = args.deadline.unwrap_or(DEFAULT_PATIENCE) + PATIENCE_MARGIN;
-    let response: InvokeResponse = api.json(call.timeout(patience)).await?;
+    let gone = format!("the call is given up, and `{}` is told to stop", args.name);
+    let response = unless_interrupted(attached(call, &args, &api, &context.output), gone).await?;
     answer::print(&response, &api, &context.output).await
+}
+
+/// Calls and shows what the agent says of its progress until it answers.
+async fn attached(
+    call: RequestBuilder,
+    args: &Args,
+    api: &Api,
+    output: &Output,
+) -> Result<InvokeResponse> {
+    let progress = output.progress();
+    progress.hint(format_args!("{} {}", args.name, args.capability));
+    let mut stream = api.open(call).await?;
+    while let Some(message) = stream.next().await? {
+        let entry: TaskEntry = message.read()?;
+        if let Some(answer) = entry.answer {
+            return Ok(*answer);
+        }
+        if let Some(said) = entry.progress {
+            progress.step(progress_words(&said));
+        }
+    }
+    let message =
+        "the server ended the call without an answer; whether the work was done is unknown";
+    Err(Ended::new(Exit::Unavailable, message).into())
+}
+
+fn progress_words(said: &ProgressView) -> String {
+    match (said.ppm, said.message.as_str()) {
+        (Some(ppm), "") => format!("{} %", ppm / 10_000),
+        (Some(ppm), message) => format!("{} %: {message}", ppm / 10_000),
+        (None, message) => message.to_owned(),
+    }
 }
 
 async fn durable(call: RequestBuilder, args: &Args, api: &Api, context: &Context) -> Result<()> {
@@ -68,7 +97,7 @@ async fn durable(call: RequestBuilder, args: &Args, api: &Api, context: &Context
     }
     let task: TaskView = api.json(call.header(ACCEPT, "application/json")).await?;
     if !args.detached {
-        return tasks::wait(task, api, context).await;
+        return tasks::wait(task, context).await;
     }
     let output = &context.output;
     if output.json {

@@ -8,12 +8,12 @@ use parallax_core::key::Scope;
 use parallax_core::name::Name;
 use reqwest::Method;
 
-use super::agents::dash;
 use super::duration;
 use crate::client::Api;
 use crate::context::Context;
 use crate::format;
-use crate::output::Output;
+use crate::output::{Output, Tone};
+use crate::table::{Cell, Row};
 
 /// The command line.
 #[derive(Debug, clap::Args)]
@@ -24,8 +24,12 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Keys, without their secrets (also without a subcommand)
-    List,
+    /// Keys that are good, without their secrets (also without a subcommand)
+    List {
+        /// Also those that are revoked or have expired
+        #[arg(long)]
+        all: bool,
+    },
     /// Make a key; its secret is shown this once
     Create(Create),
     /// Make a key worthless, within seconds
@@ -55,12 +59,15 @@ struct Create {
     expires: Option<Duration>,
 }
 
+/// The state of a key that opens something.
+const ACTIVE: &str = "active";
+
 /// Lists, makes or revokes keys.
 pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
     let api = context.api()?;
     let output = &context.output;
-    match args.action.unwrap_or(Action::List) {
-        Action::List => list(&api, output).await,
+    match args.action.unwrap_or(Action::List { all: false }) {
+        Action::List { all } => list(all, &api, output).await,
         Action::Create(wanted) => create(wanted, &api, output).await,
         Action::Revoke { id } => {
             api.answer(api.request(Method::DELETE, &["keys", &id]))
@@ -71,8 +78,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
     }
 }
 
-async fn list(api: &Api, output: &Output) -> Result<()> {
-    let keys: Vec<KeyView> = api.list(&["keys"], &[], usize::MAX).await?;
+async fn list(all: bool, api: &Api, output: &Output) -> Result<()> {
+    let mut keys: Vec<KeyView> = api.list(&["keys"], &[], usize::MAX).await?;
+    keys.retain(|key| all || key.state == ACTIVE);
     if output.json {
         return keys.iter().try_for_each(|key| output.object(key));
     }
@@ -85,25 +93,26 @@ async fn list(api: &Api, output: &Output) -> Result<()> {
         "EXPIRES",
         "LAST USED",
     ];
-    output.table(header, keys.iter().map(row).collect())
+    let rows: Vec<_> = keys.iter().map(row).collect();
+    output.table(header, &rows)
 }
 
-fn row(key: &KeyView) -> [String; 7] {
+fn row(key: &KeyView) -> Row<7> {
     let scopes = key.scopes.iter().map(|scope| scope.as_str());
-    let time = |time: Option<parallax_api::Time>| time.map_or_else(dash, |time| time.to_string());
-    [
-        key.id.to_string(),
-        key.name.clone(),
-        scopes.collect::<Vec<_>>().join(", "),
-        match key.groups.is_empty() {
-            true => dash(),
-            false => key.groups.join(", "),
-        },
-        key.state.clone(),
-        time(key.expires_at),
-        key.last_used_at
-            .map_or_else(dash, |at| format!("{} ago", format::age(at))),
-    ]
+    let tone = match key.state.as_str() {
+        ACTIVE => Tone::Good,
+        _ => Tone::Quiet,
+    };
+    let used = key.last_used_at;
+    Row::new([
+        key.id.to_string().into(),
+        key.name.as_str().into(),
+        scopes.collect::<Vec<_>>().join(", ").into(),
+        key.groups.join(", ").into(),
+        Cell::toned(key.state.as_str(), tone),
+        key.expires_at.map(format::when).into(),
+        used.map(format::ago).into(),
+    ])
 }
 
 async fn create(wanted: Create, api: &Api, output: &Output) -> Result<()> {

@@ -5,19 +5,15 @@ use std::time::Duration;
 use anyhow::Result;
 use parallax_api::logs::{LogEntry, LogLine};
 use parallax_core::time::Timestamp;
-use tokio::time::sleep;
 
 use super::duration;
 use crate::client::{Api, Stream, of_problem};
 use crate::context::Context;
-use crate::exit::{self, Ended, Exit};
+use crate::exit::{Ended, Exit};
 use crate::format;
-use crate::output::{Output, Tone, chain};
+use crate::output::{Output, Tone};
+use crate::waiting::{Patience, pause};
 
-/// Before a stream that ended is opened again: new replicas take longer to start.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// How often a broken stream is opened again in a row: half a minute covers a server's restart.
-const MAX_FAILURES: u32 = 30;
 /// How much of a replica's id tells it from its neighbours.
 const SHORT_ID: usize = 6;
 
@@ -51,31 +47,29 @@ pub(crate) struct Args {
 
 /// Shows logs.
 pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
-    let api = context.api()?;
+    let progress = context.output.silent();
     let mut printer = Printer::new(&args, &context.output);
     let mut cursor: Option<String> = None;
-    let mut failures = 0;
+    let mut patience = Patience::default();
+    let mut begun = false;
     loop {
         let read = async {
-            let mut stream = open(&api, &args, cursor.as_deref()).await?;
-            failures = 0;
+            // Asked each time: a server that comes back may have another address.
+            let mut stream = open(&context.api()?, &args, cursor.as_deref()).await?;
+            printer.unavailable.clear();
+            patience.answered(&progress);
+            begun = true;
             print(&mut stream, &mut printer, &mut cursor).await
         };
         match read.await {
-            Ok(()) if !args.follow => return printer.finish(),
+            Ok(()) if !args.follow => return printer.finish(&args),
             // Every replica has ended; the next ones will write, too.
-            Ok(()) => {}
-            Err(error) if args.follow && may_come_back(&error) && failures < MAX_FAILURES => {
-                if failures == 0 {
-                    context
-                        .output
-                        .warn(format_args!("{}; trying again", chain(&error)));
-                }
-                failures += 1;
+            Ok(()) => pause().await,
+            Err(error) if args.follow && begun => {
+                patience.after(error, &progress).await?;
             }
             Err(error) => return Err(error),
         }
-        sleep(AGAIN_AFTER).await;
     }
 }
 
@@ -114,10 +108,6 @@ fn since(span: Duration) -> Timestamp {
     Timestamp::from_unix_micros(format::now().0.unix_micros().saturating_sub(micros))
 }
 
-fn may_come_back(error: &anyhow::Error) -> bool {
-    matches!(exit::of(error), Exit::Unavailable | Exit::Deadline)
-}
-
 /// Writes entries in the form that was asked for.
 struct Printer<'a> {
     output: &'a Output,
@@ -125,6 +115,22 @@ struct Printer<'a> {
     /// The source of the last record, while its line goes on.
     open_line: Option<String>,
     unavailable: Vec<String>,
+    has_printed: bool,
+}
+
+/// Silence has reasons, too.
+fn nothing(args: &Args) -> String {
+    let name = &args.name;
+    let narrowed = args.replica.is_some() || args.revision.is_some() || args.since.is_some();
+    match (args.build, narrowed) {
+        (true, _) => {
+            format!("No build of `{name}` has written anything; see `parallax status {name}`.")
+        }
+        (_, true) => {
+            format!("`{name}` wrote nothing there; `parallax logs {name}` shows all of it.")
+        }
+        _ => format!("`{name}` has written nothing yet; `parallax status {name}` says how it is."),
+    }
 }
 
 impl<'a> Printer<'a> {
@@ -134,16 +140,21 @@ impl<'a> Printer<'a> {
             timestamps: args.timestamps,
             open_line: None,
             unavailable: Vec::new(),
+            has_printed: false,
         }
     }
 
     fn entry(&mut self, entry: &LogEntry) -> Result<()> {
+        self.has_printed = true;
         match entry {
             LogEntry::Problem { problem } => Err(of_problem(problem).into()),
             _ if self.output.json => self.output.object(entry),
             LogEntry::Line(line) => self.line(line),
             LogEntry::Unavailable { source, message } => {
-                self.output.warn(format_args!("{source}: {message}"));
+                // One source speaks for all: they are out of reach together, with their host.
+                if self.unavailable.is_empty() {
+                    self.output.warn(format_args!("{source}: {message}"));
+                }
                 self.unavailable.push(source.clone());
                 Ok(())
             }
@@ -185,8 +196,11 @@ impl<'a> Printer<'a> {
         )
     }
 
-    fn finish(&self) -> Result<()> {
+    fn finish(&self, args: &Args) -> Result<()> {
         if self.unavailable.is_empty() {
+            if !self.has_printed {
+                self.output.note(nothing(args));
+            }
             return Ok(());
         }
         let message = format!(

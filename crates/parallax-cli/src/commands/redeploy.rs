@@ -27,5 +27,5 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
     let api = context.api()?;
     let request = api.request(Method::POST, &["agents", &args.name, "redeploy"]);
     let agent: AgentView = api.json(request).await?;
-    scale::finish(agent, args.wait, args.timeout, context).await
+    scale::finish(agent, args.wait, args.timeout, &api, &context.output).await
 }

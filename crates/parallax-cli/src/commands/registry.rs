@@ -1,21 +1,14 @@
 //! `parallax registry`: who is connected now.
 
-use std::time::Duration;
-
 use anyhow::Result;
-use parallax_api::registry::{RegistryEntry, RegistryEvent};
-use tokio::time::sleep;
+use parallax_api::registry::{RegistryEntry, RegistryEvent, SdkView};
 
-use crate::client::{Api, of_problem};
+use crate::client::{Stream, of_problem};
 use crate::context::Context;
-use crate::exit::{self, Exit};
 use crate::format;
-use crate::output::{Output, chain};
-
-/// Before a stream that ended is opened again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Half a minute covers a server's restart.
-const MAX_FAILURES: u32 = 30;
+use crate::output::{Output, Tone};
+use crate::table::{Cell, Row};
+use crate::waiting::{Patience, pause};
 
 /// The command line.
 #[derive(Debug, clap::Args)]
@@ -30,13 +23,14 @@ pub(crate) struct Args {
 
 /// Lists connected agents, or follows them.
 pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
+    if args.watch {
+        return watch(context).await;
+    }
     let api = context.api()?;
     let output = &context.output;
-    if args.watch {
-        return watch(&api, output).await;
-    }
     let query: Vec<_> = args
         .capability
+        .clone()
         .map(|name| ("capability", name))
         .into_iter()
         .collect();
@@ -45,43 +39,60 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
         return entries.iter().try_for_each(|entry| output.object(entry));
     }
     if entries.is_empty() {
-        output.note("No agent is connected.");
+        output.note(match args.capability {
+            Some(name) => format!("No connected agent offers `{name}`; `parallax registry` lists all."),
+            None => "No agent is connected. Deploy one with `parallax deploy DIR`, or let one join \
+                     that runs elsewhere, with a key from `parallax keys create NAME --scope agent`."
+                .to_owned(),
+        });
         return Ok(());
     }
     let header = [
         "AGENT",
         "KIND",
         "STATE",
-        "CAPABILITIES",
         "IN FLIGHT",
         "CREDIT",
         "SDK",
         "CONNECTED",
+        "CAPABILITIES",
     ];
-    output.table(header, entries.iter().map(row).collect())
+    let rows: Vec<_> = entries.iter().map(row).collect();
+    output.table(header, &rows)
 }
 
-fn row(entry: &RegistryEntry) -> [String; 8] {
+fn row(entry: &RegistryEntry) -> Row<8> {
     let kind = match entry.replica_id {
         Some(_) => "hosted",
         None => "external",
     };
-    let state = match entry.unresolved_cancels {
-        0 => entry.state.clone(),
-        count => format!("{}, {count} cancels unresolved", entry.state),
+    let tone = match entry.state.as_str() {
+        "connected" => Tone::Good,
+        _ => Tone::Warning,
     };
-    [
-        entry.agent_name.clone(),
-        kind.to_owned(),
-        state,
-        capabilities(entry),
-        entry.in_flight.to_string(),
-        entry.credit.to_string(),
-        format!("{} {}", entry.sdk.language, entry.sdk.version)
-            .trim()
-            .to_owned(),
-        format!("{} ago", format::age(entry.connected_at)),
-    ]
+    let row = Row::new([
+        entry.agent_name.as_str().into(),
+        kind.into(),
+        Cell::toned(entry.state.as_str(), tone),
+        entry.in_flight.to_string().into(),
+        entry.credit.to_string().into(),
+        sdk(&entry.sdk).into(),
+        format::ago(entry.connected_at).into(),
+        capabilities(entry).into(),
+    ]);
+    let unresolved = entry.unresolved_cancels;
+    row.with((unresolved > 0).then(|| {
+        format!("{unresolved} cancels were never acknowledged; that work may still go on")
+    }))
+}
+
+/// What the agent says of its SDK; where it is none of ours, its name tells more than its language.
+fn sdk(sdk: &SdkView) -> String {
+    let what = match (sdk.language.as_str(), sdk.name.as_str()) {
+        ("", name) => name,
+        (language, _) => language,
+    };
+    format!("{what} {}", sdk.version).trim().to_owned()
 }
 
 fn capabilities(entry: &RegistryEntry) -> String {
@@ -92,32 +103,34 @@ fn capabilities(entry: &RegistryEntry) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-async fn watch(api: &Api, output: &Output) -> Result<()> {
-    let mut failures = 0;
+async fn watch(context: &Context) -> Result<()> {
+    let progress = context.output.silent();
+    let mut patience = Patience::default();
+    let mut begun = false;
     loop {
-        match follow(api, output, &mut failures).await {
-            Ok(()) => {}
-            Err(error) if exit::of(&error) == Exit::Unavailable && failures < MAX_FAILURES => {
-                if failures == 0 {
-                    output.warn(format_args!("{}; trying again", chain(&error)));
-                }
-                failures += 1;
-            }
+        let read = async {
+            // Asked each time: a server that comes back may have another address.
+            let api = context.api()?;
+            let stream = api.stream(&["registry", "watch"], &[], None).await?;
+            patience.answered(&progress);
+            begun = true;
+            follow(stream, &context.output).await
+        };
+        match read.await {
+            Ok(()) => pause().await,
+            Err(error) if begun => patience.after(error, &progress).await?,
             Err(error) => return Err(error),
         }
-        sleep(AGAIN_AFTER).await;
     }
 }
 
-async fn follow(api: &Api, output: &Output, failures: &mut u32) -> Result<()> {
-    let mut stream = api.stream(&["registry", "watch"], &[], None).await?;
-    *failures = 0;
+async fn follow(mut stream: Stream, output: &Output) -> Result<()> {
     while let Some(message) = stream.next().await? {
         let event: RegistryEvent = message.read()?;
         match &event {
             _ if output.json => output.object(&event)?,
-            RegistryEvent::Resync => output.note("everything that is connected:"),
-            RegistryEvent::Synced => output.note("changes from now on:"),
+            RegistryEvent::Resync => output.note("Connected now:"),
+            RegistryEvent::Synced => output.note("Changes from now on, until Ctrl-C:"),
             RegistryEvent::Upserted { entry } => output.line(format_args!(
                 "+ {} {} {} [{}]",
                 entry.agent_name,

@@ -7,7 +7,9 @@ use parallax_api::agents::{AgentView, ScaleRequest};
 use reqwest::Method;
 
 use super::{duration, status};
+use crate::client::Api;
 use crate::context::Context;
+use crate::output::Output;
 use crate::rollout::Rollout;
 
 /// The command line.
@@ -34,7 +36,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
     };
     let path = ["agents", args.name.as_str(), "scale"];
     let agent: AgentView = api.send(Method::PUT, &path, &request).await?;
-    finish(agent, args.wait, args.timeout, context).await
+    finish(agent, args.wait, args.timeout, &api, &context.output).await
 }
 
 /// Says what was asked for, or with `wait` what has become of it.
@@ -42,22 +44,19 @@ pub(crate) async fn finish(
     agent: AgentView,
     wait: bool,
     timeout: Duration,
-    context: &Context,
+    api: &Api,
+    output: &Output,
 ) -> Result<()> {
-    let output = &context.output;
     if wait {
         let rollout = Rollout {
-            api: &context.api()?,
+            api,
             output,
             agent: &agent.name,
             generation: agent.generation,
             timeout,
         };
         let status = rollout.wait().await?;
-        return match output.json {
-            true => output.object(&status),
-            false => status::show(&status, output),
-        };
+        return status::print(&status, rollout.api, output).await;
     }
     if output.json {
         return output.object(&agent);

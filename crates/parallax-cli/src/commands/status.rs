@@ -1,13 +1,20 @@
 //! `parallax status NAME`: how an agent is, and what that is derived from.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
-use parallax_api::agents::{BuildView, ExitView, ReplicaView, StatusView};
+use parallax_api::Page;
+use parallax_api::agents::{BuildView, ExitView, ReplicaView, RevisionView, Status, StatusView};
+use parallax_core::build::BuildPhase;
+use parallax_core::manifest::Resources;
+use parallax_core::replica::ReplicaPhase;
 use parallax_core::status::{Phase, Reason};
 
-use super::agents::{dash, why};
+use crate::client::Api;
 use crate::context::Context;
 use crate::format;
 use crate::output::{Output, Tone};
+use crate::table::{Cell, Row};
 
 /// The command line.
 #[derive(Debug, clap::Args)]
@@ -20,143 +27,244 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
     let api = context.api()?;
     let status: StatusView = api.get(&["agents", &args.name, "status"], &[]).await?;
-    if context.output.json {
-        return context.output.object(&status);
-    }
-    show(&status, &context.output)
+    print(&status, &api, &context.output).await
 }
 
-/// Prints a status for people.
-pub(crate) fn show(view: &StatusView, output: &Output) -> Result<()> {
+/// Prints a status, for people together with the limits of the newest revision.
+pub(crate) async fn print(view: &StatusView, api: &Api, output: &Output) -> Result<()> {
+    if output.json {
+        return output.object(view);
+    }
+    let newest = [("limit", "1".to_owned())];
+    let path = ["agents", &view.id.to_string(), "revisions"];
+    let mut revisions: Page<RevisionView> = api.get(&path, &newest).await?;
+    for line in head(view, revisions.items.pop().as_ref(), output) {
+        output.line(line)?;
+    }
+    let (ended, live): (Vec<_>, Vec<_>) = view
+        .replica_details
+        .iter()
+        .partition(|replica| replica.phase.is_over());
+    let earlier = format!(
+        "{} earlier replicas have ended; `parallax logs` has their lines.",
+        ended.len()
+    );
+    // Those that have ended are of interest where there is nothing else to look at.
+    let (shown, earlier) = match (live.is_empty(), ended.is_empty()) {
+        (true, true) => return Ok(()),
+        (true, false) => (ended, None),
+        (false, true) => (live, None),
+        (false, false) => (live, Some(earlier)),
+    };
+    output.line("")?;
+    let header = [
+        "REPLICA", "REV", "STATE", "RESTARTS", "CPU", "MEMORY", "REQUESTS", "UP",
+    ];
+    let rows = shown.iter().map(|each| replica(each, &view.status));
+    output.table(header, &rows.collect::<Vec<_>>())?;
+    earlier.map_or(Ok(()), |words| output.line(words))
+}
+
+fn head(view: &StatusView, revision: Option<&RevisionView>, output: &Output) -> Vec<String> {
     let status = &view.status;
+    let mut lines = vec![format!("{} ({})", view.agent, view.id)];
+    let mut fact = |name: &str, value: &str| {
+        // What follows the first line of a text is evidence, such as the last lines of a log.
+        let mut words = value.trim_end().lines();
+        let first = words.next().unwrap_or_default();
+        lines.push(format!("  {name:<9}  {first}"));
+        lines.extend(words.map(|more| format!("             {more}")));
+    };
     let phase = output.tinted(tone(status.phase), status.phase);
-    output.line(format_args!("{} ({})", view.agent, view.id))?;
-    output.line(format_args!(
-        "  phase     {phase} for {}",
-        format::age(status.since)
-    ))?;
-    if status.reason.is_some() || !status.message.is_empty() {
-        output.line(format_args!("  reason    {}", why(status)))?;
+    fact(
+        "phase",
+        &format!("{phase}, {}", since(format::age(status.since))),
+    );
+    if let Some(reason) = status.reason {
+        fact("reason", reason.as_str());
+    }
+    if !status.message.is_empty() {
+        fact("message", &status.message);
     }
     let counts = status.replicas;
-    output.line(format_args!(
-        "  replicas  {} ready, {} up to date, {} wanted",
+    let replicas = format!(
+        "{} ready, {} up to date, {} wanted",
         counts.ready, counts.updated, counts.desired
-    ))?;
+    );
+    fact("replicas", &replicas);
+    if let Some(revision) = revision {
+        let (number, by) = (revision.number, &revision.created_by);
+        let ago = format::ago(revision.created_at);
+        fact("revision", &format!("{number}, deployed by {by} {ago}"));
+    }
+    if let Some(build) = view.builds.first() {
+        fact("build", &build_words(build, &status.message));
+    }
+    let means = means(&view.replica_details);
+    if !means.is_empty() {
+        let (isolation, limits): (BTreeSet<_>, BTreeSet<_>) = means.into_iter().unzip();
+        fact("isolation", &joined(isolation));
+        let demand = revision.map(|revision| &revision.spec.resources);
+        let limits = limits.into_iter().map(|means| limit_words(means, demand));
+        fact("limits", &joined(limits));
+    }
     if status.observed_generation < view.generation {
-        output.line("  a change is under way that this does not show yet")?;
+        fact("note", "a change is under way that this does not show yet");
     }
     for condition in &status.conditions {
         let holds = if condition.holds { "" } else { "not " };
-        let message = &condition.message;
-        output.line(format_args!("  {holds}{}: {message}", condition.kind))?;
+        fact(
+            "note",
+            &format!("{holds}{}: {}", condition.kind, condition.message),
+        );
     }
-    replicas(&view.replica_details, output)?;
-    builds(&view.builds, output)
+    lines
 }
 
-fn replicas(replicas: &[ReplicaView], output: &Output) -> Result<()> {
-    if replicas.is_empty() {
-        return Ok(());
+fn since(age: String) -> String {
+    match age.as_str() {
+        "0s" => "just now".to_owned(),
+        _ => format!("for {age}"),
     }
-    output.line("")?;
-    let header = [
-        "REPLICA",
-        "REV",
-        "PHASE",
-        "READY",
-        "RESTARTS",
-        "CPU",
-        "MEMORY",
-        "REQUESTS",
-        "ISOLATION",
-        "WHY",
-    ];
-    output.table(header, replicas.iter().map(replica).collect())
 }
 
-fn replica(replica: &ReplicaView) -> [String; 10] {
-    let phase = match (replica.want.as_str(), replica.host_connected) {
-        _ if replica.phase.is_over() => replica.phase.to_string(),
-        (_, false) => format!("{}, host away", replica.phase),
-        ("stop", _) => format!("{}, to stop", replica.phase),
-        _ => replica.phase.to_string(),
-    };
-    [
-        replica.id.to_string(),
-        replica.revision.to_string(),
-        phase,
-        if replica.ready { "yes" } else { "no" }.to_owned(),
-        replica.restarts.to_string(),
-        replica.cpu_millis.map_or_else(dash, format::cores),
-        replica.memory_bytes.map_or_else(dash, format::bytes),
-        replica.requests.to_string(),
-        match replica.isolation.as_str() {
-            "" => dash(),
-            means => means.to_owned(),
-        },
-        replica_why(replica),
-    ]
+fn joined(words: impl IntoIterator<Item = impl Into<String>>) -> String {
+    let words: Vec<String> = words.into_iter().map(Into::into).collect();
+    words.join(", ")
 }
 
-fn replica_why(replica: &ReplicaView) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    parts.extend(replica.reason.map(|reason: Reason| reason.to_string()));
-    if !replica.message.is_empty() {
-        parts.push(replica.message.clone());
-    } else if !replica.ready {
-        parts.extend(replica.exit.as_ref().map(exit));
+/// What keeps the replicas apart and what limits them, as their hosts say: `landlock+cgroup1`.
+fn means(replicas: &[ReplicaView]) -> Vec<(&str, &str)> {
+    let said = replicas.iter().map(|replica| replica.isolation.as_str());
+    let said = said.filter(|means| !means.is_empty());
+    said.map(|means| means.split_once('+').unwrap_or((means, "")))
+        .collect()
+}
+
+/// Which limits hold by `means`, of those that the revision asks for.
+fn limit_words(means: &str, demand: Option<&Resources>) -> String {
+    // Without cgroups the host looks at the memory from time to time, and nothing bounds the CPU.
+    let by_cgroup = means != "rlimit";
+    let mut parts = Vec::new();
+    if let Some(demand) = demand {
+        parts.extend(demand.cpu.map(|cpu| match by_cgroup {
+            true => format!("CPU {}", format::cores(cpu.get())),
+            false => "CPU not limited".to_owned(),
+        }));
+        let memory = demand.memory.map(|memory| format::bytes(memory.get()));
+        parts.extend(memory.map(|memory| match by_cgroup {
+            true => format!("memory {memory}"),
+            false => format!("memory {memory} (watched)"),
+        }));
+        parts.extend(demand.pids.map(|pids| format!("{pids} processes")));
     }
     match parts.is_empty() {
-        true => dash(),
-        false => parts.join(": "),
+        true => format!("{means}: the default number of processes"),
+        false => format!("{means}: {}", parts.join(", ")),
     }
 }
 
-fn exit(exit: &ExitView) -> String {
-    let how = match (exit.code, exit.signal) {
-        _ if exit.out_of_memory => "out of memory".to_owned(),
-        (Some(code), _) => format!("exited with {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => "lost: nobody recorded its end".to_owned(),
+fn replica(replica: &ReplicaView, status: &Status) -> Row<8> {
+    let running = replica.phase == ReplicaPhase::Running;
+    let up = replica.started_at.filter(|_| running).map(format::age);
+    let row = Row::new([
+        replica.id.to_string().into(),
+        replica.revision.to_string().into(),
+        state(replica),
+        replica.restarts.to_string().into(),
+        replica.cpu_millis.map(format::cores).into(),
+        replica.memory_bytes.map(format::bytes).into(),
+        replica.requests.to_string().into(),
+        up.into(),
+    ]);
+    let told = replica_why(replica, &status.message);
+    row.with(told).with(last_exit(replica))
+}
+
+fn state(replica: &ReplicaView) -> Cell {
+    let words = replica.phase.to_string();
+    if replica.phase.is_over() {
+        return Cell::toned(words, Tone::Quiet);
+    }
+    match (replica.host_connected, replica.want.as_str(), replica.ready) {
+        (false, ..) => Cell::toned(format!("{words}, host away"), Tone::Bad),
+        (_, "stop", _) => Cell::toned("stopping", Tone::Quiet),
+        (_, _, true) => Cell::toned("ready", Tone::Good),
+        _ if replica.reason.is_some() => Cell::toned(words, Tone::Bad),
+        _ => Cell::toned(words, Tone::Warning),
+    }
+}
+
+/// Unless `said` of the whole agent says it already.
+fn replica_why(replica: &ReplicaView, said: &str) -> Option<String> {
+    if !replica.message.is_empty() && said == replica.message {
+        return None;
+    }
+    let waits = replica.phase == ReplicaPhase::Running && !replica.registered;
+    match (replica.reason.map(Reason::as_str), replica.message.as_str()) {
+        (None, "") => waits.then(|| "runs, and its agent has not registered yet".to_owned()),
+        (None, message) => Some(message.to_owned()),
+        (Some(reason), "") => Some(reason.to_owned()),
+        (Some(reason), message) => Some(format!("{reason}: {message}")),
+    }
+}
+
+fn last_exit(replica: &ReplicaView) -> Option<String> {
+    let exit = replica.exit.as_ref()?;
+    let known = exit.code.is_some_and(|code| {
+        let words = format!("exit code {code}");
+        replica.message.contains(&words)
+    });
+    let how = match known {
+        true => "ended".to_owned(),
+        false => how_it_ended(exit),
     };
-    match exit.last_log_line.as_str() {
-        "" => how,
-        line => format!("{how}, last line: {line}"),
+    let line = match exit.last_log_line.trim() {
+        "" => String::new(),
+        line if replica.message.contains(line) => String::new(),
+        line => format!("; its last line: {line}"),
+    };
+    let ago = format::ago(exit.ended_at);
+    Some(format!("its last process {how}, {ago}{line}"))
+}
+
+fn how_it_ended(exit: &ExitView) -> String {
+    match (exit.code, exit.signal) {
+        _ if exit.out_of_memory => "ran out of memory".to_owned(),
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "was lost (nobody recorded its end)".to_owned(),
     }
 }
 
-fn builds(builds: &[BuildView], output: &Output) -> Result<()> {
-    if builds.is_empty() {
-        return Ok(());
-    }
-    output.line("")?;
-    let header = ["BUILD", "PHASE", "TOOK", "AGE", "MESSAGE"];
-    output.table(header, builds.iter().map(build).collect())
-}
-
-fn build(build: &BuildView) -> [String; 5] {
+/// How a build is or was; its message, unless the agent's own says the same.
+fn build_words(build: &BuildView, said: &str) -> String {
     let took = match (build.started_at, build.ended_at) {
-        _ if build.cached => "cached".to_owned(),
         (Some(start), Some(end)) => format::span(end.0.since(start.0)),
-        (Some(start), None) => format!("{} so far", format::age(start)),
-        _ => dash(),
+        (Some(start), None) => format::age(start),
+        _ => format::age(build.created_at),
     };
-    let mut message = build.message.lines().next().unwrap_or_default().to_owned();
-    if let Some(reason) = build.reason {
-        message = format!("{reason}: {message}");
+    let ago = format::ago(build.ended_at.unwrap_or(build.created_at));
+    let reason = build.reason.map_or("", Reason::as_str);
+    let message = match (reason, build.message.as_str()) {
+        ("", "") => String::new(),
+        (_, message) if message == said => String::new(),
+        (reason, "") => format!(": {reason}"),
+        ("", message) => format!(": {message}"),
+        (reason, message) => format!(": {reason}: {message}"),
+    };
+    match build.phase {
+        BuildPhase::Succeeded if build.cached => format!("was prepared already, {ago}"),
+        BuildPhase::Succeeded => format!("succeeded in {took}, {ago}"),
+        BuildPhase::Failed | BuildPhase::Cancelled => {
+            format!("{} after {took}, {ago}{message}", build.phase)
+        }
+        phase => format!("{phase} for {took}{message}"),
     }
-    [
-        build.id.to_string(),
-        build.phase.to_string(),
-        took,
-        format::age(build.created_at),
-        message,
-    ]
 }
 
 /// The colour of a phase.
-fn tone(phase: Phase) -> Tone {
+pub(crate) fn tone(phase: Phase) -> Tone {
     match phase {
         Phase::Ready => Tone::Good,
         Phase::Pending | Phase::Building | Phase::Starting | Phase::Degraded => Tone::Warning,
@@ -164,3 +272,6 @@ fn tone(phase: Phase) -> Tone {
         Phase::Suspended | Phase::Draining | Phase::Deleted => Tone::Quiet,
     }
 }
+
+#[cfg(test)]
+mod tests;

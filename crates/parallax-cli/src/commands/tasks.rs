@@ -6,13 +6,14 @@ use parallax_core::error::Code;
 use parallax_core::task::{CancelState, TaskState};
 use reqwest::Method;
 
-use super::agents::dash;
 use super::answer;
 use crate::client::Api;
 use crate::context::Context;
 use crate::exit::{Ended, Exit};
 use crate::format;
-use crate::output::Output;
+use crate::output::{Output, Progress, Tone};
+use crate::table::{Cell, Row};
+use crate::waiting::{Patience, pause, unless_interrupted};
 
 /// The command line.
 #[derive(Debug, clap::Args)]
@@ -87,18 +88,28 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
         }
         Action::Watch { id } => {
             let task: TaskView = api.get(&["tasks", &id], &[]).await?;
-            wait(task, &api, context).await
+            wait(task, context).await
         }
     }
 }
 
 async fn list(filter: List, api: &Api, output: &Output) -> Result<()> {
+    let filtered = filter.agent.is_some() || filter.state.is_some();
     let mut query = vec![("limit", filter.limit.clamp(1, 500).to_string())];
     query.extend(filter.agent.map(|agent| ("agent", agent)));
     query.extend(filter.state.map(|state| ("state", state.to_string())));
     let tasks: Vec<TaskView> = api.list(&["tasks"], &query, filter.limit).await?;
     if output.json {
         return tasks.iter().try_for_each(|task| output.object(task));
+    }
+    if tasks.is_empty() {
+        output.note(match filtered {
+            true => "No such task; `parallax tasks` lists the newest of all.",
+            false => {
+                "No durable tasks yet. Ask for one with `parallax invoke NAME CAPABILITY INPUT --async`."
+            }
+        });
+        return Ok(());
     }
     let header = [
         "TASK",
@@ -109,35 +120,51 @@ async fn list(filter: List, api: &Api, output: &Output) -> Result<()> {
         "CALLER",
         "AGE",
     ];
-    output.table(header, tasks.iter().map(row).collect())
+    let rows: Vec<_> = tasks.iter().map(row).collect();
+    output.table(header, &rows)
 }
 
-fn row(task: &TaskView) -> [String; 7] {
-    let state = match task.cancel {
+fn row(task: &TaskView) -> Row<7> {
+    Row::new([
+        task.id.to_string().into(),
+        task.agent.as_str().into(),
+        task.capability.as_str().into(),
+        Cell::toned(state(task), tone(task.state)),
+        task.attempt.to_string().into(),
+        task.caller.as_str().into(),
+        format::age(task.created_at).into(),
+    ])
+}
+
+fn state(task: &TaskView) -> String {
+    match task.cancel {
         CancelState::None | CancelState::Stopped => task.state.to_string(),
         cancel => format!("{}, cancel {}", task.state, cancel.as_str()),
-    };
-    [
-        task.id.to_string(),
-        task.agent.clone(),
-        task.capability.clone(),
-        state,
-        task.attempt.to_string(),
-        task.caller.clone(),
-        format::age(task.created_at),
-    ]
+    }
+}
+
+fn tone(state: TaskState) -> Tone {
+    match state {
+        TaskState::Succeeded => Tone::Good,
+        TaskState::Cancelled => Tone::Quiet,
+        state if state.is_terminal() => Tone::Bad,
+        _ => Tone::Warning,
+    }
 }
 
 async fn show(task: &TaskView, api: &Api, output: &Output) -> Result<()> {
-    let [id, agent, capability, state, attempt, caller, age] = row(task);
-    output.note(format_args!("{id}: {capability} on {agent}"));
+    let (state, ago) = (state(task), format::ago(task.created_at));
     output.note(format_args!(
-        "  {state}, attempt {attempt}, asked for by {caller} {age} ago"
+        "{}: {} on {}",
+        task.id, task.capability, task.agent
     ));
-    let deadline = task
-        .deadline
-        .map_or_else(dash, |deadline| deadline.to_string());
-    output.note(format_args!("  deadline {deadline}"));
+    output.note(format_args!(
+        "  {state}, attempt {}, asked for by {} {ago}",
+        task.attempt, task.caller
+    ));
+    if let Some(deadline) = task.deadline {
+        output.note(format_args!("  deadline {}", format::when(deadline)));
+    }
     match &task.outcome {
         Some(outcome) => print_outcome(task, outcome, api, output).await,
         None => Ok(()),
@@ -145,27 +172,11 @@ async fn show(task: &TaskView, api: &Api, output: &Output) -> Result<()> {
 }
 
 /// Follows a task to its end; prints its answer, or fails as it failed.
-pub(crate) async fn wait(mut task: TaskView, api: &Api, context: &Context) -> Result<()> {
+pub(crate) async fn wait(task: TaskView, context: &Context) -> Result<()> {
     let output = &context.output;
-    let id = task.id.to_string();
-    let progress = output.progress();
-    let mut cursor: Option<String> = None;
-    while !task.state.is_terminal() {
-        progress.step(format_args!("{id}: {}", task.state));
-        let path = ["tasks", id.as_str(), "events"];
-        let mut stream = api.stream(&path, &[], cursor.as_deref()).await?;
-        while let Some(message) = stream.next().await? {
-            cursor = message.id.clone().or(cursor);
-            let entry: TaskEntry = message.read()?;
-            let Some(event) = entry.event else { continue };
-            task = event.task;
-            if task.state.is_terminal() {
-                break;
-            }
-            progress.step(format_args!("{id}: {}", task.state));
-        }
-    }
-    drop(progress);
+    let id = task.id;
+    let goes_on = format!("{id} goes on; follow it with `parallax tasks watch {id}`");
+    let task = unless_interrupted(follow(task, context), goes_on).await?;
     if output.json {
         output.object(&task)?;
     }
@@ -173,7 +184,50 @@ pub(crate) async fn wait(mut task: TaskView, api: &Api, context: &Context) -> Re
         answer: None,
         problem: None,
     });
-    print_outcome(&task, &outcome, api, output).await
+    print_outcome(&task, &outcome, &context.api()?, output).await
+}
+
+/// To the end, also across a server's restart: a durable task survives it.
+async fn follow(mut task: TaskView, context: &Context) -> Result<TaskView> {
+    let progress = context.output.progress();
+    let mut patience = Patience::default();
+    let mut cursor = None;
+    let mut said = String::new();
+    while !task.state.is_terminal() {
+        say(&task, &mut said, &progress);
+        let read = async {
+            let path = ["tasks", &task.id.to_string(), "events"];
+            // Asked each time: a server that comes back may have another address.
+            let mut stream = context.api()?.stream(&path, &[], cursor.as_deref()).await?;
+            patience.answered(&progress);
+            while let Some(message) = stream.next().await? {
+                cursor = message.id.clone().or_else(|| cursor.take());
+                let entry: TaskEntry = message.read()?;
+                let Some(event) = entry.event else { continue };
+                task = event.task;
+                if task.state.is_terminal() {
+                    break;
+                }
+                say(&task, &mut said, &progress);
+            }
+            anyhow::Ok(())
+        };
+        match read.await {
+            Ok(()) if task.state.is_terminal() => {}
+            Ok(()) => pause().await,
+            Err(error) => patience.after(error, &progress).await?,
+        }
+    }
+    Ok(task)
+}
+
+/// Each state once: events of one state differ in what is not shown.
+fn say(task: &TaskView, said: &mut String, progress: &Progress) {
+    let words = format!("{} is {}", task.id, state(task));
+    if words != *said {
+        progress.step(&words);
+        *said = words;
+    }
 }
 
 async fn print_outcome(

@@ -64,14 +64,14 @@ impl<'a> BuildLog<'a> {
         }
     }
 
-    /// Shows lines until then, or until the log ends.
+    /// Shows lines until then, or until the log or one of its steps ends: then the status has news.
     pub(crate) async fn show_until(&mut self, until: Instant, progress: &Progress) {
         let deadline = sleep_until(until);
         tokio::pin!(deadline);
         while self.stream.is_some() {
             tokio::select! {
                 () = &mut deadline => return,
-                () = self.show_next(progress) => {}
+                goes_on = self.show_next(progress) => if !goes_on { return },
             }
         }
     }
@@ -88,20 +88,23 @@ impl<'a> BuildLog<'a> {
         self.stream = None;
     }
 
-    /// Safe to drop and call again: a line is shown in the step in which it is taken.
-    async fn show_next(&mut self, progress: &Progress) {
+    /// Whether the step goes on. Safe to drop and call again: a line is shown when it is taken.
+    async fn show_next(&mut self, progress: &Progress) -> bool {
         let Some(stream) = &mut self.stream else {
-            return;
+            return false;
         };
         let entry = match stream.next().await {
             Ok(Some(message)) => message.read::<LogEntry>(),
             Ok(None) => {
                 self.stream = None;
-                return;
+                return false;
             }
             Err(error) => Err(error),
         };
         match entry {
+            // Of a step's start and end, the status speaks.
+            Ok(LogEntry::Line(line)) if line.stream == "system" => return false,
+            Ok(LogEntry::Line(line)) if line.line.trim().is_empty() => {}
             Ok(LogEntry::Line(line)) => {
                 self.shown += 1;
                 progress.line(format_args!("  | {}", line.line));
@@ -118,5 +121,6 @@ impl<'a> BuildLog<'a> {
                 self.stream = None;
             }
         }
+        self.stream.is_some()
     }
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use parallax_testkit::scripted_agent::{Behaviour, Pace, Reply, ScriptedAgent};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::harness::{Home, Serving, said};
@@ -121,6 +122,54 @@ async fn a_durable_task_is_followed_to_its_end() {
     let late = home.run(&["tasks", "cancel", id]);
     assert_eq!(late.code, Some(1), "{late:#?}");
     assert!(late.err.contains("has ended already"), "{late:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_state_of_a_durable_task_is_said_once() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let behaviour = Behaviour {
+        pace: Pace::After(std::time::Duration::from_millis(100)),
+        ..Behaviour::default()
+    };
+    let _agent = agent(&home, &server, behaviour).await;
+    let said = home.run(&["invoke", "parrot", "echo", "[2]", "--idempotency-key", "k"]);
+    assert_eq!(said.out, "[2]\n", "{said:#?}");
+    let mut states: Vec<&str> = said.err.lines().collect();
+    let count = states.len();
+    states.dedup();
+    assert_eq!(states.len(), count, "{said:#?}");
+    assert!(count > 0, "{said:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_the_waiting_and_says_what_goes_on() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let behaviour = Behaviour {
+        pace: Pace::OnRelease,
+        ..Behaviour::default()
+    };
+    let agent = agent(&home, &server, behaviour).await;
+    let id = home.answer(&["invoke", "parrot", "echo", "[1]", "--async"]);
+    let id = id.trim();
+    let mut watch = home
+        .command(&["tasks", "watch", id])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut said = String::new();
+    // It says what it waits for once it does.
+    let mut first = std::io::BufReader::new(watch.stderr.take().expect("it is piped"));
+    std::io::BufRead::read_line(&mut first, &mut said).expect("it speaks");
+    let pid = i32::try_from(watch.id()).ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("a process id"), Signal::INT).expect("the command is ours");
+    std::io::Read::read_to_string(&mut first, &mut said).expect("it ends");
+    assert_eq!(watch.wait().expect("it ends").code(), Some(130), "{said}");
+    assert!(said.contains(&format!("{id} goes on")), "{said}");
+    agent.release().await.expect("it is there");
+    assert_eq!(home.answer(&["tasks", "watch", id]), "[1]\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,7 +33,7 @@ fn help_lists_every_command_and_the_exit_codes() {
         assert!(listed, "{word} is missing:\n{help}");
     }
     assert!(
-        help.contains("  7  the agent was called and failed"),
+        help.contains("  7    the agent was called and failed"),
         "{help}"
     );
     assert!(
@@ -152,6 +152,22 @@ fn without_a_home_data_lies_where_the_command_was_started() {
 fn completions_are_scripts_of_their_shell() {
     let script = Home::new().answer(&["completions", "bash"]);
     assert!(script.contains("complete -F _parallax"), "{script}");
+    let home = Home::new();
+    let bin = env!("CARGO_BIN_EXE_parallax");
+    let ask = format!(
+        "source <('{bin}' completions bash); COMP_WORDS=(parallax sta); COMP_CWORD=1; \
+         _parallax parallax sta parallax; echo \"${{COMPREPLY[*]}}\""
+    );
+    let mut bash = home.command(&[]);
+    bash = {
+        let mut shell = std::process::Command::new("bash");
+        shell
+            .args(["--norc", "-c", &ask])
+            .current_dir(bash.get_current_dir().expect("it is set"));
+        shell
+    };
+    let said = crate::harness::said(bash.output().expect("bash starts"));
+    assert_eq!(said.out, "status\n", "{said:#?}");
 }
 
 #[test]

@@ -37,6 +37,9 @@ fn a_folder_without_a_manifest_is_no_agent() {
         said.err.contains("parallax.toml does not exist"),
         "{said:#?}"
     );
+    let said = home.run(&["deploy", "nowhere"]);
+    assert_eq!(said.code, Some(2), "{said:#?}");
+    assert!(said.err.contains("there is no folder nowhere"), "{said:#?}");
 }
 
 #[test]

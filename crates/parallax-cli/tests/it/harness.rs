@@ -95,7 +95,7 @@ impl Home {
     }
 
     /// Starts what goes on, and reads what it says until the line that begins with `last`.
-    fn stay(&self, args: &[&str], last: &str) -> Serving {
+    pub(crate) fn stay(&self, args: &[&str], last: &str) -> Serving {
         let mut child = self
             .command(args)
             .stdout(Stdio::piped())

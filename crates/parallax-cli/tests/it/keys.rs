@@ -31,7 +31,7 @@ fn a_key_does_what_its_scopes_say_until_it_is_revoked() {
     home.answer(&["keys", "revoke", id]);
     let revoked = with_key(&["agents"]);
     assert_eq!(revoked.code, Some(4), "{revoked:#?}");
-    let listed = home.answer(&["keys", "list"]);
+    let listed = home.answer(&["keys", "list", "--all"]);
     assert!(
         listed
             .lines()
@@ -39,6 +39,19 @@ fn a_key_does_what_its_scopes_say_until_it_is_revoked() {
         "{listed}"
     );
     assert!(!listed.contains(secret));
+    let good = home.answer(&["keys"]);
+    assert!(!good.contains("reader") && good.contains("admin"), "{good}");
+}
+
+#[test]
+fn a_key_that_is_not_known_is_named_by_its_file() {
+    let home = Home::new();
+    let _server = home.serve(&[]);
+    fs::write(home.path().join("old.key"), "plx_key_of_another_server").expect("the home is ours");
+    let said = home.run(&["agents", "--api-key-file", "old.key"]);
+    assert_eq!(said.code, Some(4), "{said:#?}");
+    assert!(said.err.contains("the one in old.key"), "{said:#?}");
+    assert!(!said.err.contains("plx_key_of_another"), "{said:#?}");
 }
 
 #[test]
@@ -60,6 +73,35 @@ fn what_is_not_there_exits_with_3() {
             said.err.contains("[not_found, request req_"),
             "{args:?}: {said:#?}"
         );
+        assert!(said.err.contains("lists "), "what to do: {said:#?}");
+    }
+    let said = home.run(&["tasks", "show", "seventeen"]);
+    assert_eq!(said.code, Some(2), "{said:#?}");
+}
+
+#[test]
+fn what_is_empty_says_what_to_do_next() {
+    let home = Home::new();
+    let _server = home.serve(&[]);
+    for (args, next) in [
+        (vec!["agents"], "parallax deploy DIR"),
+        (vec!["agents", "--phase", "ready"], "parallax agents"),
+        (vec!["registry"], "parallax keys create"),
+        (
+            vec!["registry", "--capability", "sing"],
+            "parallax registry",
+        ),
+        (vec!["hosts"], "parallax hosts token"),
+        (vec!["tasks"], "parallax invoke"),
+        (vec!["tasks", "list", "--agent", "nobody"], "parallax tasks"),
+    ] {
+        let said = home.run(&args);
+        assert_eq!(
+            (said.code, said.out.as_str()),
+            (Some(0), ""),
+            "{args:?}: {said:#?}"
+        );
+        assert!(said.err.contains(next), "{args:?}: {said:#?}");
     }
 }
 

@@ -23,6 +23,7 @@ fn a_server_says_where_it_is_and_shows_its_key_once() {
         assert_eq!(meta.permissions().mode() & 0o777, mode, "{name}");
     }
     let key = fs::read_to_string(home.data().join("admin.key")).expect("it is kept");
+    assert!(server.welcome[1].ends_with(key.trim()), "{server:#?}");
     server.signal(Signal::INT);
     assert!(server.ended().success());
     assert!(!home.data().join("server.json").exists());
@@ -32,6 +33,27 @@ fn a_server_says_where_it_is_and_shows_its_key_once() {
         "shown twice"
     );
     assert_eq!(home.json(&["hosts", "token"])["expires_in_s"], 3600);
+}
+
+#[test]
+fn a_server_says_what_comes_next() {
+    let home = Home::new();
+    let last = "Ctrl-C stops the server";
+    let server = home.stay(&["serve", "--listen", "127.0.0.1:0"], last);
+    let next = format!("parallax --data-dir {} deploy DIR", home.data().display());
+    assert!(
+        server.welcome.iter().any(|line| line.ends_with(&next)),
+        "{server:#?}"
+    );
+    assert!(
+        server
+            .welcome
+            .iter()
+            .any(|line| line.starts_with("Agents on this machine are ")
+                || line.starts_with("No agent runs on this machine")),
+        "{server:#?}"
+    );
+    home.answer(&["down"]);
 }
 
 #[test]

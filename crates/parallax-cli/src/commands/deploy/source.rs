@@ -41,10 +41,13 @@ impl Source {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let message = format!(
-                    "{} does not exist; an agent's folder has one, with at least name = \"…\"",
-                    path.display()
-                );
+                let message = match dir.is_dir() {
+                    true => format!(
+                        "{} does not exist; an agent's folder has one, with at least one line: name = \"…\"",
+                        path.display()
+                    ),
+                    false => format!("there is no folder {}", dir.display()),
+                };
                 return Err(Ended::new(Exit::Usage, message).into());
             }
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),

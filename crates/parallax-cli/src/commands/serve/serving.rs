@@ -44,10 +44,7 @@ async fn serve(args: Args, context: &Context, claim: Claim) -> Result<()> {
         started_at: format::now(),
     };
     claim.announce(&running)?;
-    if let Err(error) = welcome(&server, context) {
-        // Whoever started it does not listen, and may yet call it.
-        tracing::warn!(error = chain(&error), "standard output is closed");
-    }
+    let mut greeted = welcome(&server, context);
     let mut life = Life { server, host: None };
     if !args.no_local_host {
         match local_host(&life.server, &args, context).await {
@@ -57,6 +54,11 @@ async fn serve(args: Args, context: &Context, claim: Claim) -> Result<()> {
                 return Err(error.context("the host for agents on this machine cannot start"));
             }
         }
+    }
+    greeted = greeted.and_then(|()| invite(life.host.as_ref(), context));
+    if let Err(error) = greeted {
+        // Whoever started it does not listen, and may yet call it.
+        tracing::warn!(error = chain(&error), "standard output is closed");
     }
     let (ending, failure) = tokio::select! {
         ending = signals.next() => (ending, None),
@@ -104,6 +106,34 @@ fn welcome(server: &Server, context: &Context) -> Result<()> {
         ))?;
     }
     output.line(format_args!("Data: {dir}"))
+}
+
+/// What comes next.
+fn invite(host: Option<&Host>, context: &Context) -> Result<()> {
+    let (output, parallax) = (&context.output, context.command());
+    let Some(host) = host else {
+        output.line("No agent runs on this machine: hosts join from elsewhere.")?;
+        return output.line(format_args!("Make a token for one: {parallax} hosts token"));
+    };
+    let (isolation, limits) = host
+        .means()
+        .split_once('+')
+        .unwrap_or_else(|| (host.means(), ""));
+    match isolation {
+        "none" => output.line(format_args!(
+            "No agent runs on this machine: nothing here keeps them apart. See: {parallax} doctor"
+        ))?,
+        "none (unsafe)" => output.line(format_args!(
+            "Agents on this machine are not kept apart, and limited by {limits}."
+        ))?,
+        _ => output.line(format_args!(
+            "Agents on this machine are kept apart by {isolation}, and limited by {limits}."
+        ))?,
+    }
+    output.line(format_args!(
+        "Deploy one from its folder, in another terminal: {parallax} deploy DIR"
+    ))?;
+    output.line("Ctrl-C stops the server and its agents.")
 }
 
 async fn local_host(server: &Server, args: &Args, context: &Context) -> Result<Host> {
