@@ -50,6 +50,7 @@ fn end(outcome: Outcome, idempotent: bool) -> Kind {
     Kind::Ended {
         outcome,
         idempotent,
+        from: 1,
     }
 }
 
