@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::agents::{AgentView, RevisionRef};
+use crate::plan::PlanView;
 
 /// The multipart form of a deployment. The parts come in this order.
 #[derive(Debug, ToSchema)]
@@ -66,6 +67,15 @@ pub struct DryRun {
     #[serde(default)]
     pub replicas: u32,
     pub build: BuildForecast,
+    /// How it would be built and started, as `parallax plan --json` prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanView>,
+    /// The host whose tools the plan is made for; another host plans with its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_for: Option<String>,
+    /// Why there is no plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_note: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -10,6 +10,7 @@ pub mod hosts;
 pub mod keys;
 pub mod logs;
 pub mod page;
+pub mod plan;
 pub mod problem;
 pub mod registry;
 mod schema;

@@ -71,6 +71,8 @@ impl From<Code> for Exit {
             Code::AgentFailed | Code::AgentLost | Code::InvalidInput => Self::AgentFailed,
             Code::InvalidSpec
             | Code::InvalidSource
+            | Code::StartCommandMissing
+            | Code::PlanFailed
             | Code::AlreadyExists
             | Code::Conflict
             | Code::IdempotencyMismatch

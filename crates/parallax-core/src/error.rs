@@ -36,6 +36,10 @@ codes! {
     InvalidSpec = "invalid_spec";
     /// The source archive is unsafe or unreadable; the message names the entry.
     InvalidSource = "invalid_source";
+    /// Nothing, or too much, says how to start the agent; the message has the line to add.
+    StartCommandMissing = "start_command_missing";
+    /// The source cannot be planned; the message says what was found and what would settle it.
+    PlanFailed = "plan_failed";
     /// The input does not satisfy the capability's schema, says the agent.
     InvalidInput = "invalid_input";
     /// No credential, or one that is unknown. Pass an API key as `Authorization: Bearer`.

@@ -41,6 +41,21 @@ pub struct HostFacts {
     pub unsafe_no_isolation: bool,
     pub boot_id: String,
     pub max_replicas: u32,
+    /// Runtimes and package managers, of each kind the preferred one first; empty when the host
+    /// has not said.
+    #[serde(default)]
+    pub tools: Vec<HostTool>,
+}
+
+/// A runtime or package manager of a host.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct HostTool {
+    /// `node`, `npm`, `python` and so on.
+    pub kind: String,
+    pub version: String,
+    pub path: String,
+    /// Python: whether `python -m venv` can put pip into the environment.
+    pub ensurepip: bool,
 }
 
 /// Whether a host is there. Missing for a moment is not gone: for one lease after its connection

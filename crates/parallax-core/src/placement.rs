@@ -102,7 +102,12 @@ fn refusal(
     }
     let memory = demand.memory.map_or(0, |memory| memory.get());
     if candidate.memory_reserved.saturating_add(memory) > facts.memory.get() {
-        return Some(format!("has too little memory left (of {})", facts.memory));
+        let reserved = MemoryBytes::new(candidate.memory_reserved);
+        return Some(format!(
+            "has too little memory left ({} of {} reserved)",
+            reserved.rounded(),
+            facts.memory.rounded()
+        ));
     }
     None
 }

@@ -96,6 +96,21 @@ impl MemoryBytes {
     pub const fn get(self) -> u64 {
         self.0
     }
+
+    /// For people: the largest binary unit, rounded down to a tenth, where `Display` is exact.
+    #[must_use]
+    pub fn rounded(self) -> String {
+        let binary = MEMORY_UNITS.iter().filter(|(unit, _)| unit.ends_with('i'));
+        let mut fitting = binary.filter(|(_, size)| self.0 >= *size);
+        let Some((unit, size)) = fitting.next() else {
+            return self.0.to_string();
+        };
+        let tenths = u128::from(self.0) * 10 / u128::from(*size);
+        match (tenths / 10, tenths % 10) {
+            (whole, 0) => format!("{whole}{unit}"),
+            (whole, tenth) => format!("{whole}.{tenth}{unit}"),
+        }
+    }
 }
 
 impl FromStr for MemoryBytes {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use parallax_builder::Toolchain;
+use parallax_builder::toolchain::Tool;
 use parallax_core::host::IsolationMeans;
-use parallax_proto::v1::HostFacts;
+use parallax_proto::v1::{HostFacts, HostTool};
 
 use crate::config::HostConfig;
 use crate::isolation::Sandbox;
@@ -42,6 +43,16 @@ pub(crate) fn facts(
         unsafe_no_isolation: sandbox.single_tenant(),
         boot_id: boot_id(),
         max_replicas: config.max_replicas,
+        tools: toolchain.tools.iter().map(tool).collect(),
+    }
+}
+
+fn tool(tool: &Tool) -> HostTool {
+    HostTool {
+        kind: tool.kind.program().to_owned(),
+        version: tool.version.clone(),
+        path: tool.path.display().to_string(),
+        ensurepip: tool.ensurepip,
     }
 }
 

@@ -14,6 +14,7 @@ pub mod logs;
 mod receipt;
 pub mod registry;
 pub mod sessions;
+pub mod sources;
 pub mod tasks;
 
 pub use receipt::Receipt;

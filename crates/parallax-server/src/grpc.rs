@@ -77,9 +77,12 @@ fn stops() -> Error {
 pub(crate) fn status(error: &Error) -> Status {
     use tonic::Code as G;
     let code = match error.code {
-        Code::InvalidRequest | Code::InvalidSpec | Code::InvalidSource | Code::InvalidInput => {
-            G::InvalidArgument
-        }
+        Code::InvalidRequest
+        | Code::InvalidSpec
+        | Code::InvalidSource
+        | Code::StartCommandMissing
+        | Code::PlanFailed
+        | Code::InvalidInput => G::InvalidArgument,
         Code::Unauthenticated | Code::CredentialExpired => G::Unauthenticated,
         Code::Forbidden => G::PermissionDenied,
         Code::NotFound | Code::CapabilityUnknown => G::NotFound,

@@ -36,6 +36,7 @@ const TABLE: [(&str, May); 16] = [
         May::Only(&[
             "parallax-api",
             "parallax-billing",
+            "parallax-builder",
             "parallax-core",
             "parallax-patterns",
             "parallax-proto",

@@ -1330,6 +1330,23 @@ pub struct HostFacts {
     pub boot_id: ::prost::alloc::string::String,
     #[prost(uint32, tag = "14")]
     pub max_replicas: u32,
+    /// Runtimes and package managers, of each kind the preferred one first. Empty:
+    /// the host does not say.
+    #[prost(message, repeated, tag = "15")]
+    pub tools: ::prost::alloc::vec::Vec<HostTool>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HostTool {
+    /// node, npm, pnpm, yarn, python, uv
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub path: ::prost::alloc::string::String,
+    /// Python: whether `python -m venv` can put pip into the environment.
+    #[prost(bool, tag = "4")]
+    pub ensurepip: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HostUp {

@@ -14,9 +14,13 @@ use axum::response::{IntoResponse, Response};
 use parallax_api::deploy::{
     BuildForecast, DeployAction, DeployForm, DeployRequest, DeployResponse, DryRun,
 };
+use parallax_api::plan::PlanView;
+use parallax_builder::Plan;
 use parallax_core::deploy::{Change, Wanted};
 use parallax_core::error::{Code, Error};
 use parallax_core::key::{Principal, Scope};
+use parallax_core::manifest::AgentSpec;
+use parallax_store::{BlobDigest, BlobWriter};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -30,8 +34,9 @@ use super::idempotency::{Idempotency, Kept, Reply};
 use super::problem::Failure;
 use super::query::{self, Params};
 use crate::app::deploy::{Deployed, Deployment};
+use crate::app::sources::Planned;
 use crate::auth::require;
-use form::{Destination, Form};
+use form::Form;
 
 pub(crate) fn routes() -> OpenApiRouter<Gate> {
     // The source has a limit of its own, counted while it streams to disk.
@@ -73,13 +78,23 @@ async fn deploy_agent(
     let wanted = if multipart {
         let parts = Multipart::from_request(request, &()).await;
         let parts = parts.map_err(|e| Error::invalid(e.body_text()))?;
-        upload(&gate, &principal, parts, params.dry_run).await?
+        let uploaded = upload(&gate, &principal, parts, params.dry_run).await?;
+        match uploaded {
+            Uploaded::Wanted(wanted) => wanted,
+            Uploaded::Forecast(forecast) => return Ok(axum::Json(forecast).into_response()),
+        }
     } else {
         let body: Json<DeployRequest> = Json::from_request(request, &()).await?;
         without_source(body.value)?
     };
     if params.dry_run {
-        return forecast(&gate, &principal, wanted).await;
+        let draft = Draft {
+            spec: wanted.spec,
+            suspended: wanted.suspended,
+            archive: None,
+        };
+        let forecast = forecast(&gate, &principal, draft).await?;
+        return Ok(axum::Json(forecast).into_response());
     }
     let (app, caller) = (Arc::clone(&gate.app), principal.clone());
     let spec_json = serde_json::to_vec(&wanted.spec).expect("a spec has only string keys");
@@ -127,65 +142,105 @@ fn without_source(body: DeployRequest) -> Result<Deployment, Error> {
     })
 }
 
+/// What became of an upload.
+enum Uploaded {
+    Wanted(Deployment),
+    Forecast(Box<DryRun>),
+}
+
 async fn upload(
     gate: &Gate,
     principal: &Principal,
     parts: Multipart,
     dry_run: bool,
-) -> Result<Deployment, Failure> {
+) -> Result<Uploaded, Failure> {
     let place = gate.upload_place()?;
     let mut form = Form::new(parts);
-    let uploaded = receive(gate, principal, &mut form, dry_run).await;
-    if uploaded.is_err() {
-        // A client that is still sending would otherwise see a broken connection, not the reason.
-        form.drain().await;
-    }
+    let received = receive(gate, principal, &mut form).await;
+    let uploaded = match received {
+        Ok(draft) if dry_run => {
+            let forecast = forecast(gate, principal, draft).await;
+            forecast.map(|forecast| Uploaded::Forecast(Box::new(forecast)))
+        }
+        Ok(draft) => draft.keep(gate).await.map(Uploaded::Wanted),
+        Err(error) => {
+            // A client that is still sending would otherwise see a broken connection, not the
+            // reason.
+            form.drain().await;
+            Err(error)
+        }
+    };
     drop(place);
     Ok(uploaded?)
 }
 
-async fn receive(
-    gate: &Gate,
-    principal: &Principal,
-    form: &mut Form,
-    dry_run: bool,
-) -> Result<Deployment, Error> {
+/// A deployment whose archive is not in place yet. Dropping it leaves nothing.
+struct Draft {
+    spec: AgentSpec,
+    suspended: bool,
+    archive: Option<BlobWriter>,
+}
+
+impl Draft {
+    async fn keep(self, gate: &Gate) -> Result<Deployment, Error> {
+        let source = match self.archive {
+            Some(archive) => Some(gate.app.keep_source(archive).await?),
+            None => None,
+        };
+        Ok(Deployment {
+            spec: self.spec,
+            source,
+            suspended: self.suspended,
+        })
+    }
+}
+
+async fn receive(gate: &Gate, principal: &Principal, form: &mut Form) -> Result<Draft, Error> {
     let spec = form.spec().await?;
     gate.app.check_deploy(principal, &spec).await?;
-    let limit = gate.app.limits.max_source_bytes;
-    let destination = match dry_run {
-        true => Destination::nowhere(limit),
-        false => Destination::store(&gate.app.blobs, principal.tenant, limit).await?,
-    };
-    let (suspended, source) = form.rest(destination).await?;
-    Ok(Deployment {
+    let mut archive = gate.app.begin_source(principal.tenant).await?;
+    let (suspended, sent) = form.rest(&mut archive).await?;
+    if sent {
+        gate.app.check_source(&mut archive).await?;
+    }
+    Ok(Draft {
         spec,
         suspended,
-        source,
+        archive: sent.then_some(archive),
     })
 }
 
-async fn forecast(
-    gate: &Gate,
-    principal: &Principal,
-    deployment: Deployment,
-) -> Result<Response, Failure> {
-    let digest = deployment.source.map(|source| source.digest);
+async fn forecast(gate: &Gate, principal: &Principal, draft: Draft) -> Result<DryRun, Error> {
+    let Draft {
+        spec,
+        suspended,
+        mut archive,
+    } = draft;
+    let digest = archive.as_ref().map(|archive| archive.written().digest);
     let wanted = Wanted {
-        spec: &deployment.spec,
-        source_digest: digest.as_deref(),
-        suspended: deployment.suspended,
+        spec: &spec,
+        source_digest: digest.as_ref().map(BlobDigest::as_str),
+        suspended,
     };
     let forecast = gate.app.forecast(principal, &wanted).await?;
-    let answer = DryRun {
-        agent: deployment.spec.name.to_string(),
+    let planned = match &mut archive {
+        Some(archive) => gate.app.plan_upload(principal, archive, &spec).await?,
+        None => Planned::NoSource,
+    };
+    let (plan, planned_for, note) = match planned {
+        Planned::For(host, plan) => (Some(plan_view(&plan)), Some(host.to_string()), None),
+        Planned::NoTools(why) => (None, None, Some(why)),
+        Planned::NoSource => (None, None, Some("no source was sent".to_owned())),
+    };
+    Ok(DryRun {
+        agent: spec.name.to_string(),
         action: match forecast.change {
             Change::Create => DeployAction::Create,
             Change::Revision | Change::Settings => DeployAction::Update,
             Change::Nothing => DeployAction::Nothing,
         },
-        spec: deployment.spec,
-        source_digest: digest,
+        spec,
+        source_digest: digest.map(|digest| digest.as_str().to_owned()),
         revision: forecast.revision,
         replicas: forecast.replicas,
         build: match forecast.prepared {
@@ -193,6 +248,17 @@ async fn forecast(
             Some(true) => BuildForecast::Prepared,
             Some(false) => BuildForecast::Needed,
         },
-    };
-    Ok(axum::Json(answer).into_response())
+        plan,
+        planned_for,
+        plan_note: note,
+    })
 }
+
+/// The plan as the API shows it: the same JSON.
+fn plan_view(plan: &Plan) -> PlanView {
+    let json = serde_json::to_value(plan).expect("a plan has only string keys");
+    serde_json::from_value(json).expect("the view has the fields of a plan")
+}
+
+#[cfg(test)]
+mod tests;

@@ -128,9 +128,12 @@ pub(crate) fn finish(mut response: Response, request_id: &str) -> Response {
 pub(crate) const fn status(code: Code) -> StatusCode {
     match code {
         Code::InvalidRequest => StatusCode::BAD_REQUEST,
-        Code::InvalidSpec | Code::InvalidSource | Code::InvalidInput | Code::AgentFailed => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        Code::InvalidSpec
+        | Code::InvalidSource
+        | Code::StartCommandMissing
+        | Code::PlanFailed
+        | Code::InvalidInput
+        | Code::AgentFailed => StatusCode::UNPROCESSABLE_ENTITY,
         Code::Unauthenticated | Code::CredentialExpired => StatusCode::UNAUTHORIZED,
         Code::Forbidden => StatusCode::FORBIDDEN,
         Code::NotFound | Code::CapabilityUnknown => StatusCode::NOT_FOUND,

@@ -184,6 +184,7 @@ pub(crate) fn host(tenant: TenantId, n: u8) -> Host {
         unsafe_no_isolation: false,
         boot_id: "b".to_owned(),
         max_replicas: 40,
+        tools: Vec::new(),
     };
     let (id, name) = (host_id(n), name(&format!("host-{n}")));
     Host {

@@ -1,7 +1,7 @@
 //! What a host says of itself, from the wire.
 
 use parallax_core::error::{Error, Result};
-use parallax_core::host::HostFacts;
+use parallax_core::host::{HostFacts, HostTool};
 use parallax_core::quantity::{CpuMillis, MemoryBytes};
 use parallax_proto::v1;
 
@@ -29,5 +29,15 @@ pub(super) fn parse(facts: v1::HostFacts) -> Result<HostFacts> {
         unsafe_no_isolation: facts.unsafe_no_isolation,
         boot_id: facts.boot_id,
         max_replicas: facts.max_replicas,
+        tools: facts.tools.into_iter().map(tool).collect(),
     })
+}
+
+fn tool(tool: v1::HostTool) -> HostTool {
+    HostTool {
+        kind: tool.kind,
+        version: tool.version,
+        path: tool.path,
+        ensurepip: tool.ensurepip,
+    }
 }

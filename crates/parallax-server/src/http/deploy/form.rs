@@ -6,12 +6,9 @@ use axum::extract::Multipart;
 use axum::extract::multipart::{Field, MultipartError};
 use bytes::Bytes;
 use parallax_core::error::{Code, Error, Result};
-use parallax_core::id::TenantId;
 use parallax_core::manifest::AgentSpec;
-use parallax_store::{BlobStore, BlobWriter};
-use sha2::{Digest, Sha256};
+use parallax_store::BlobWriter;
 
-use crate::app::deploy::StoredSource;
 use crate::http::body::{MAX_JSON_BYTES, parse};
 
 /// An upload that stands still for so long is given up.
@@ -56,24 +53,27 @@ impl Form {
             .map_err(|error| Error::new(Code::InvalidSpec, format!("`spec`: {}", error.message)))
     }
 
-    /// Reads `suspended`, if it is next, and the `source`.
+    /// Reads `suspended`, if it is next, and the `source`; whether each was there and true.
     ///
     /// # Errors
     /// `too_large`, `invalid_source` for what is no gzip, `invalid_request` for an upload that
     /// ends early, and whatever the blob store says.
-    pub(super) async fn rest(&mut self, to: Destination) -> Result<(bool, Option<StoredSource>)> {
+    pub(super) async fn rest(&mut self, to: &mut BlobWriter) -> Result<(bool, bool)> {
         let mut suspended = false;
         while let Some(mut part) = next(&mut self.parts).await? {
             match part.name() {
                 Some("suspended") => suspended = flag(&small(&mut part, MAX_FLAG_BYTES).await?)?,
-                Some("source") => return Ok((suspended, Some(store(&mut part, to).await?))),
+                Some("source") => {
+                    store(&mut part, to).await?;
+                    return Ok((suspended, true));
+                }
                 _ => {
                     let message = format!("expected the part `source`, not {}", name(&part));
                     return Err(Error::invalid(message));
                 }
             }
         }
-        Ok((suspended, None))
+        Ok((suspended, false))
     }
 
     /// Reads on without looking, for a while.
@@ -94,67 +94,7 @@ impl Form {
     }
 }
 
-/// Where a source goes.
-pub(super) enum Destination {
-    Store(BlobWriter),
-    /// Only its digest is wanted.
-    Nowhere {
-        hash: Sha256,
-        bytes: u64,
-        limit: u64,
-    },
-}
-
-impl Destination {
-    pub(super) async fn store(blobs: &BlobStore, tenant: TenantId, limit: u64) -> Result<Self> {
-        Ok(Self::Store(blobs.put(tenant, limit).await?))
-    }
-
-    pub(super) fn nowhere(limit: u64) -> Self {
-        Self::Nowhere {
-            hash: Sha256::new(),
-            bytes: 0,
-            limit,
-        }
-    }
-
-    async fn write(&mut self, data: &[u8]) -> Result<()> {
-        match self {
-            Self::Store(writer) => writer.write(data).await.map_err(named),
-            Self::Nowhere { hash, bytes, limit } => {
-                *bytes += data.len() as u64;
-                if *bytes > *limit {
-                    let message = format!("the source is larger than the limit of {limit} bytes");
-                    return Err(Error::new(Code::TooLarge, message));
-                }
-                hash.update(data);
-                Ok(())
-            }
-        }
-    }
-
-    async fn finish(self) -> Result<StoredSource> {
-        match self {
-            Self::Store(writer) => {
-                let stored = writer.finish(None).await.map_err(named)?;
-                let digest = stored.digest.as_str().to_owned();
-                Ok(StoredSource {
-                    digest,
-                    bytes: stored.size_bytes,
-                })
-            }
-            Self::Nowhere { hash, bytes, .. } => {
-                let hex: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
-                Ok(StoredSource {
-                    digest: format!("sha256:{hex}"),
-                    bytes,
-                })
-            }
-        }
-    }
-}
-
-async fn store(part: &mut Field<'_>, mut to: Destination) -> Result<StoredSource> {
+async fn store(part: &mut Field<'_>, to: &mut BlobWriter) -> Result<()> {
     let mut start = Vec::with_capacity(GZIP.len());
     while let Some(data) = chunk(part).await? {
         let missing = GZIP.len() - start.len();
@@ -162,12 +102,12 @@ async fn store(part: &mut Field<'_>, mut to: Destination) -> Result<StoredSource
         if !GZIP.starts_with(&start) {
             return Err(not_gzip());
         }
-        to.write(&data).await?;
+        to.write(&data).await.map_err(named)?;
     }
     if start.len() < GZIP.len() {
         return Err(not_gzip());
     }
-    to.finish().await
+    Ok(())
 }
 
 fn flag(text: &[u8]) -> Result<bool> {

@@ -4,7 +4,7 @@ use reqwest::multipart::{Form, Part};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use super::world::{Answer, World, archive, form, read};
+use super::world::{Answer, World, archive, archive_of, form, read};
 
 async fn deploy(world: &World, query: &str, form: Form) -> Answer {
     let path = format!("/api/agents/deploy{query}");
@@ -102,6 +102,137 @@ async fn a_malformed_upload_is_refused_with_its_reason() {
         world.ours.get("/api/agents").await.json()["items"],
         json!([])
     );
+}
+
+/// A tar.gz of one entry, whatever its path: the `tar` crate itself refuses to write some.
+fn hostile(path: &str, kind: tar::EntryType, target: Option<&str>) -> Vec<u8> {
+    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut tar = tar::Builder::new(gzip);
+    let mut header = tar::Header::new_gnu();
+    header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+    if let Some(target) = target {
+        header.as_mut_bytes()[157..157 + target.len()].copy_from_slice(target.as_bytes());
+    }
+    header.set_entry_type(kind);
+    header.set_mode(0o644);
+    header.set_size(0);
+    header.set_cksum();
+    let added = tar.append(&header, std::io::empty());
+    added.expect("a vector takes any bytes");
+    let gzip = tar.into_inner().expect("a vector takes any bytes");
+    gzip.finish().expect("a vector takes any bytes")
+}
+
+#[tokio::test]
+async fn an_unsafe_archive_is_refused_at_the_upload_with_its_entry_and_leaves_nothing() {
+    use tar::EntryType;
+    let world = World::start().await;
+    let mut damaged = archive("print()");
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 0xff;
+    let cases = [
+        (
+            hostile("../escape", EntryType::Regular, None),
+            "its path contains `..`",
+        ),
+        (
+            hostile("/etc/passwd", EntryType::Regular, None),
+            "its path is absolute",
+        ),
+        (
+            hostile("out", EntryType::Symlink, Some("../../etc")),
+            "leads out of the archive",
+        ),
+        (hostile("zero", EntryType::Char, None), "it is a device"),
+        (hostile("pipe", EntryType::Fifo, None), "it is a FIFO"),
+        (damaged, "damaged or not a tar.gz"),
+    ];
+    for (source, detail) in cases {
+        for query in ["", "?dry_run"] {
+            let answer = deploy(&world, query, form("alpha", source.clone())).await;
+            assert_eq!(answer.code(), "invalid_source", "{}", answer.text);
+            assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+            assert!(answer.text.contains(detail), "{}", answer.text);
+        }
+    }
+    let blobs = world.app().data_dir.join("blobs");
+    let blobs = blobs.join(world.server.tenant.to_string());
+    assert!(!blobs.join("sha256").exists(), "a refused upload was kept");
+    let left = std::fs::read_dir(blobs.join("incoming")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "a refused upload was left behind");
+}
+
+/// A host that has joined and said which tools it has.
+async fn host_with_node(world: &World) {
+    use parallax_core::host::{HostFacts, HostTool, IsolationMeans};
+    use parallax_core::quantity::{CpuMillis, MemoryBytes};
+    let tool = |kind: &str| HostTool {
+        kind: kind.to_owned(),
+        version: "22.3.0".to_owned(),
+        path: format!("/opt/{kind}"),
+        ensurepip: false,
+    };
+    let facts = HostFacts {
+        kind: "local".to_owned(),
+        arch: "amd64".to_owned(),
+        os: "linux".to_owned(),
+        cpu: CpuMillis::new(1000),
+        memory: MemoryBytes::new(1 << 30),
+        isolation: IsolationMeans::Landlock,
+        tiers: Vec::new(),
+        limits: "rlimit".to_owned(),
+        builders: Vec::new(),
+        version: "0".to_owned(),
+        labels: std::collections::BTreeMap::new(),
+        unsafe_no_isolation: false,
+        boot_id: String::new(),
+        max_replicas: 1,
+        tools: vec![tool("node"), tool("npm"), tool("abacus")],
+    };
+    let admin = world.admin().await;
+    let named = super::world::named("here");
+    let joined = world.app().register_host(&admin, named, facts).await;
+    joined.expect("it joins");
+}
+
+#[tokio::test]
+async fn a_dry_run_plans_with_a_hosts_tools_and_says_why_it_cannot() {
+    let world = World::start().await;
+    let source = |name: &str| archive_of(name, "console.log()");
+    let unknown = deploy(&world, "?dry_run", form("alpha", source("index.js"))).await;
+    assert_eq!(unknown.json()["plan"], json!(null));
+    let note = &unknown.json()["plan_note"];
+    assert!(
+        note.as_str().is_some_and(|n| n.contains("no host")),
+        "{note}"
+    );
+    host_with_node(&world).await;
+    let planned = deploy(&world, "?dry_run", form("alpha", source("index.js"))).await;
+    assert_eq!(planned.status, StatusCode::OK, "{}", planned.text);
+    let planned = planned.json();
+    let plan = &planned["plan"];
+    assert_eq!(planned["planned_for"], "here");
+    assert_eq!(
+        (&plan["language"], &plan["runtime"]["resolved"]["version"]),
+        (&json!("javascript"), &json!("22.3.0"))
+    );
+    assert_eq!(plan["start"]["argv"], json!(["node", "index.js"]));
+    let failures = [
+        ("notes.txt", "plan_failed"),
+        ("package.json", "plan_failed"),
+    ];
+    for (file, code) in failures {
+        let failed = deploy(&world, "?dry_run", form("alpha", source(file))).await;
+        assert_eq!(failed.code(), code, "{}", failed.text);
+    }
+    let nothing = archive_of("package.json", r#"{"name":"a"}"#);
+    let nothing = deploy(&world, "?dry_run", form("alpha", nothing)).await;
+    assert_eq!(nothing.code(), "start_command_missing", "{}", nothing.text);
+    let blobs = world.app().data_dir.join("blobs");
+    let blobs = blobs.join(world.server.tenant.to_string());
+    assert!(!blobs.join("sha256").exists(), "a dry run keeps nothing");
+    let left = std::fs::read_dir(blobs.join("incoming")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "a dry run leaves nothing");
 }
 
 #[tokio::test]

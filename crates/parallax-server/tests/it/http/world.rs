@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use parallax_core::id::{KeyId, ReplicaId, TenantId};
-use parallax_core::key::{ApiKey, Scope};
+use parallax_core::key::{ApiKey, Principal, Scope};
 use parallax_core::name::Name;
 use parallax_server::app::App;
 use parallax_server::auth::token::{ReplicaClaims, mint_key};
@@ -50,6 +50,13 @@ impl World {
 
     pub(crate) fn app(&self) -> &Arc<App> {
         &self.server.app
+    }
+
+    /// The first tenant's administrator, for use cases that have no route.
+    pub(crate) async fn admin(&self) -> Principal {
+        let key = self.ours.key.as_deref().expect("it has one");
+        let principal = self.app().auth.authenticate(key).await;
+        principal.expect("the key is good")
     }
 
     /// A client of a new key of the first tenant.
@@ -310,14 +317,19 @@ impl Lines {
     }
 }
 
-/// A tar.gz with one file.
+/// A tar.gz with one Python file.
 pub(crate) fn archive(content: &str) -> Vec<u8> {
+    archive_of("agent.py", content)
+}
+
+/// A tar.gz with one file.
+pub(crate) fn archive_of(path: &str, content: &str) -> Vec<u8> {
     let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut tar = tar::Builder::new(gzip);
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);
     header.set_mode(0o644);
-    let added = tar.append_data(&mut header, "agent.py", content.as_bytes());
+    let added = tar.append_data(&mut header, path, content.as_bytes());
     added.expect("a vector takes any bytes");
     let gzip = tar.into_inner().expect("a vector takes any bytes");
     gzip.finish().expect("a vector takes any bytes")
