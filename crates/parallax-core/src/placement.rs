@@ -3,6 +3,7 @@
 use crate::host::{Contact, Host, IsolationMeans};
 use crate::id::HostId;
 use crate::manifest::{IsolationTier, Resources};
+use crate::quantity::MemoryBytes;
 
 /// A host as the scheduler sees it.
 #[derive(Debug, Clone, Copy)]

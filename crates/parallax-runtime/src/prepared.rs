@@ -27,7 +27,8 @@ const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 impl App {
     /// The agent's own folder, in which it is started.
     pub(crate) fn root(&self) -> PathBuf {
-        self.dir.join(&self.plan.root_dir)
+        // Without the `.` that most agents have as theirs.
+        self.dir.join(&self.plan.root_dir).components().collect()
     }
 
     /// The start command and its working directory; `start` overrides the plan's command.

@@ -12,7 +12,8 @@ use crate::toolchain::Toolchain;
 #[must_use]
 pub fn resolve_program(program: &str, cwd: &Path, plan: &Plan, toolchain: &Toolchain) -> PathBuf {
     if program.contains('/') {
-        return cwd.join(program);
+        // Without `./`: people read it in lists of processes.
+        return cwd.join(program).components().collect();
     }
     if program == plan.runtime.name {
         return plan.runtime.resolved.path.clone();

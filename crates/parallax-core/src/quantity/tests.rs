@@ -59,6 +59,17 @@ fn what_is_no_amount_is_refused_with_its_reason() {
     );
 }
 
+#[test]
+fn memory_is_rounded_for_people_and_never_up() {
+    let rounded = |bytes: u64| MemoryBytes::new(bytes).rounded();
+    assert_eq!(rounded(24_683_656 << 10), "23.5Gi");
+    assert_eq!(rounded(256 << 20), "256Mi");
+    assert_eq!(rounded((1 << 30) - 1), "1023.9Mi");
+    assert_eq!(rounded(0), "0");
+    assert_eq!(rounded(1023), "1023");
+    assert_eq!(rounded(u64::MAX), "16777215.9Ti");
+}
+
 proptest! {
     #[test]
     fn every_amount_survives_being_printed_and_read(n: u64) {

@@ -115,7 +115,12 @@ impl Run<'_> {
 
     fn environment(&self, step: &Step, cache: &Path) -> BTreeMap<String, String> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let root = self.dir.app().join(&self.plan.root_dir);
+        let root: PathBuf = self
+            .dir
+            .app()
+            .join(&self.plan.root_dir)
+            .components()
+            .collect();
         let path = search_path(self.plan, &self.context.toolchain, &root);
         let mut env = BTreeMap::from([
             ("LANG".to_owned(), "C.UTF-8".to_owned()),
