@@ -4,34 +4,49 @@ use parallax_core::id::TenantId;
 
 use crate::error::StoreError;
 use crate::tx::{Connection, Scope, Tx};
+use crate::value::Value;
 
 /// The channel on which PostgreSQL wakes the readers of events.
 pub(crate) const EVENTS_CHANNEL: &str = "plx_events";
 
-/// Numbers that only grow and are never given out twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Counter {
-    /// Also wakes the readers of events once the transaction commits.
-    EventCursor,
-    InstanceEpoch,
+/// What an event is written with, but for its cursor.
+macro_rules! event_columns {
+    () => {
+        "tenant_id, happened_at, subject, subject_id, kind, message, data_json"
+    };
+}
+pub(crate) use event_columns;
+
+/// Appends an event under the next cursor, which it returns; on PostgreSQL it also wakes the readers
+/// of events once the transaction commits. The values are those of `event_columns!` in order. One
+/// trip to the database: the trips are what a small write costs.
+pub(crate) async fn append_event(tx: &mut Tx, values: &[Value; 7]) -> Result<u64, StoreError> {
+    let sql = match &tx.connection {
+        Connection::Sqlite(_) | Connection::SqliteWriter(_) => concat!(
+            "UPDATE counters SET value = value + 1 WHERE name = 'event_cursor'; ",
+            "INSERT INTO events (cursor, ",
+            event_columns!(),
+            ") SELECT value, $1, $2, $3, $4, $5, $6, $7 FROM counters \
+             WHERE name = 'event_cursor' RETURNING cursor"
+        ),
+        // PostgreSQL folds the equal notices of a transaction into one.
+        Connection::Postgres(_) => concat!(
+            "INSERT INTO events (cursor, ",
+            event_columns!(),
+            ") VALUES (nextval('event_cursor'), $1, $2, $3, $4, $5, $6, $7) \
+             RETURNING cursor, pg_notify('plx_events', '')::text AS sent"
+        ),
+    };
+    tx.fetch_one(sql, values).await?.count("cursor")
 }
 
-/// Takes the next number.
-pub(crate) async fn next(tx: &mut Tx, counter: Counter) -> Result<u64, StoreError> {
-    let sql = match (&tx.connection, counter) {
-        (Connection::Sqlite(_) | Connection::SqliteWriter(_), Counter::EventCursor) => {
-            "UPDATE counters SET value = value + 1 WHERE name = 'event_cursor' RETURNING value"
-        }
-        (Connection::Sqlite(_) | Connection::SqliteWriter(_), Counter::InstanceEpoch) => {
+/// The next epoch of an agent's instance: a number that only grows and is never given out twice.
+pub(crate) async fn next_epoch(tx: &mut Tx) -> Result<u64, StoreError> {
+    let sql = match &tx.connection {
+        Connection::Sqlite(_) | Connection::SqliteWriter(_) => {
             "UPDATE counters SET value = value + 1 WHERE name = 'instance_epoch' RETURNING value"
         }
-        // PostgreSQL folds the equal notices of a transaction into one.
-        (Connection::Postgres(_), Counter::EventCursor) => {
-            "SELECT nextval('event_cursor') AS value, pg_notify('plx_events', '')::text AS sent"
-        }
-        (Connection::Postgres(_), Counter::InstanceEpoch) => {
-            "SELECT nextval('instance_epoch') AS value"
-        }
+        Connection::Postgres(_) => "SELECT nextval('instance_epoch') AS value",
     };
     tx.fetch_one(sql, &[]).await?.count("value")
 }

@@ -5,7 +5,7 @@ use parallax_core::event::{Event, Subject};
 use parallax_core::id::TenantId;
 use parallax_core::time::Timestamp;
 
-use crate::dialect::{self, Counter};
+use crate::dialect::{self, event_columns};
 use crate::error::StoreError;
 use crate::row::Row;
 use crate::tx::Tx;
@@ -13,7 +13,7 @@ use crate::value::values;
 
 macro_rules! columns {
     () => {
-        "tenant_id, cursor, happened_at, subject, subject_id, kind, message, data_json"
+        concat!("cursor, ", event_columns!())
     };
 }
 
@@ -35,25 +35,16 @@ pub struct NewEvent {
 /// Appends an event of the transaction's tenant; returns its cursor.
 pub async fn append(tx: &mut Tx, event: &NewEvent) -> Result<u64, StoreError> {
     let tenant = tx.tenant()?;
-    let cursor = dialect::next(tx, Counter::EventCursor).await?;
-    tx.execute(
-        concat!(
-            "INSERT INTO events (",
-            columns!(),
-            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-        ),
-        values![
-            tenant,
-            cursor,
-            event.at,
-            event.subject,
-            event.subject_id,
-            event.kind,
-            event.message,
-            event.data_json,
-        ],
-    )
-    .await?;
+    let values = values![
+        tenant,
+        event.at,
+        event.subject,
+        event.subject_id,
+        event.kind,
+        event.message,
+        event.data_json,
+    ];
+    let cursor = dialect::append_event(tx, values).await?;
     tx.appended = true;
     Ok(cursor)
 }

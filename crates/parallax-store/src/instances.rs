@@ -2,7 +2,7 @@
 
 use parallax_core::time::Timestamp;
 
-use crate::dialect::{self, Counter};
+use crate::dialect;
 use crate::error::StoreError;
 use crate::tx::Tx;
 use crate::value::values;
@@ -15,7 +15,7 @@ pub async fn next_epoch(
     now: Timestamp,
 ) -> Result<u64, StoreError> {
     let tenant = tx.tenant()?;
-    let epoch = dialect::next(tx, Counter::InstanceEpoch).await?;
+    let epoch = dialect::next_epoch(tx).await?;
     tx.execute(
         "INSERT INTO instances (tenant_id, instance_uuid, epoch, last_seen_at)
          VALUES ($1, $2, $3, $4)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parallax_core::error::{Code, Error, Result};
 use parallax_core::event::Subject;
-use parallax_core::id::{TaskId, TenantId};
+use parallax_core::id::{AgentId, TaskId, TenantId};
 use parallax_core::key::{Principal, Scope};
 use parallax_core::name::Name;
 use parallax_core::task::{CancelState, Task, TaskState};
@@ -162,17 +162,18 @@ impl App {
         Ok(self.record(existing))
     }
 
-    /// The hosted agent's id, or `None` for an external one that is connected.
-    async fn hosted_or_connected(&self, call: &Call) -> Result<Option<parallax_core::id::AgentId>> {
+    /// The hosted agent's id, or `None` for an external one that is connected. Whoever is connected
+    /// says it without a look into the database.
+    async fn hosted_or_connected(&self, call: &Call) -> Result<Option<AgentId>> {
+        let group = self.directory.find(call.tenant, &call.agent);
+        if let Some(agent) = group.as_ref().and_then(|group| group.hosted_agent()) {
+            return Ok(agent);
+        }
         let mut tx = self.store.read(call.tenant).await?;
         if let Some(agent) = agents::by_name(&mut tx, &call.agent).await? {
             return Ok(Some(agent.id));
         }
-        if self
-            .directory
-            .find(call.tenant, &call.agent)
-            .is_some_and(|group| group.size().0 > 0)
-        {
+        if group.is_some_and(|group| group.size().0 > 0) {
             return Ok(None);
         }
         Err(Error::not_found("agent", &call.agent))
@@ -347,7 +348,8 @@ impl App {
             let live = self
                 .directory
                 .find(row.tenant, &row.agent_name)
-                .and_then(|group| group.live_state(row.id));
+                .zip(row.instance_uuid.as_deref())
+                .and_then(|(group, uuid)| group.live_state(row.id, uuid));
             row.state = match live {
                 Some((_, false)) | None => TaskState::Suspect,
                 Some((true, true)) => TaskState::Running,

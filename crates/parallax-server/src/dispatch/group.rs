@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parallax_core::error::{Code, Error};
-use parallax_core::id::{ReplicaId, TaskId, TenantId};
+use parallax_core::id::{AgentId, ReplicaId, TaskId, TenantId};
 use parallax_core::name::Name;
 use parallax_core::task::CancelState;
 use parallax_core::time::Timestamp;
@@ -100,17 +100,24 @@ impl Group {
         Ok(())
     }
 
-    /// Whether the task was accepted, and whether its instance is connected; `None` when no
-    /// instance holds it.
-    pub fn live_state(&self, id: TaskId) -> Option<(bool, bool)> {
+    /// Whether the task was accepted, and whether its instance, `uuid`, is connected; `None` when
+    /// that does not hold it.
+    pub fn live_state(&self, id: TaskId, uuid: &str) -> Option<(bool, bool)> {
         let state = self.state.lock();
-        state.instances.values().find_map(|i| {
-            let accepted = match i.in_flight.get(&id) {
-                Some(entry) => entry.accepted,
-                None => !i.reserved.contains_key(&id).then_some(true)?,
-            };
-            Some((accepted, i.link.is_some()))
-        })
+        let instance = state.instances.get(state.by_uuid.get(uuid)?)?;
+        let accepted = match instance.in_flight.get(&id) {
+            Some(entry) => entry.accepted,
+            None => !instance.reserved.contains_key(&id).then_some(true)?,
+        };
+        Some((accepted, instance.link.is_some()))
+    }
+
+    /// The hosted agent behind this name, or `Some(None)` for an external one; `None` while no
+    /// instance is connected that could tell.
+    pub fn hosted_agent(&self) -> Option<Option<AgentId>> {
+        let state = self.state.lock();
+        let connected = state.instances.values().find(|i| i.link.is_some())?;
+        Some(connected.peer.hosted.map(|(agent, _)| agent))
     }
 
     /// The sessions of a hosted replica that began before `ended`, or all.

@@ -1,5 +1,5 @@
-//! The one writer of a SQLite database: runs what waits as savepoints of one transaction, so that
-//! many small writes share one flush to the disk.
+//! The one writer of a SQLite database: runs what waits in one transaction, so that many small
+//! writes share one flush to the disk.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -227,6 +227,9 @@ async fn transact(
     result
 }
 
+/// Runs the jobs of a batch: without marks between them for as long as all goes well, which is
+/// nearly always. After a job that fails the whole batch is undone and run anew with marks, so that
+/// each failure undoes its own writes only.
 async fn run_jobs(
     tx: &mut Tx,
     first: Box<dyn Job>,
@@ -234,14 +237,26 @@ async fn run_jobs(
     done: &mut Vec<Box<dyn Job>>,
 ) -> Result<bool, StoreError> {
     let mut appended = false;
-    let mut mark = "SAVEPOINT job";
+    let mut marked = false;
     let mut next = Some(first);
     while let Some(mut job) = next {
-        let ran = mark_and_run(tx, mark, job.as_mut()).await;
-        done.push(job);
-        let kept = ran?;
-        appended |= kept && tx.appended;
-        mark = if kept { NEXT_MARK } else { UNDONE };
+        if marked {
+            let ran = mark_and_run(tx, job.as_mut()).await;
+            done.push(job);
+            appended |= ran?;
+        } else {
+            let kept = run(tx, job.as_mut()).await;
+            done.push(job);
+            match kept {
+                Ok(true) => appended |= tx.appended,
+                failed => {
+                    marked = true;
+                    // Where the transaction is gone, why it went says more than that it is.
+                    let ran = run_anew(tx, done).await;
+                    appended = ran.map_err(|gone| failed.err().unwrap_or(gone))?;
+                }
+            }
+        }
         next = if done.len() < BATCH {
             waiting.try_recv().ok()
         } else {
@@ -252,35 +267,45 @@ async fn run_jobs(
     Ok(appended)
 }
 
-/// One trip to the database instead of two: those are what a small write costs.
-const NEXT_MARK: &str = "RELEASE job; SAVEPOINT job";
-/// After a job that failed: the transaction is back at its mark, which serves the next job as well.
-const UNDONE: &str = "";
+/// Runs the jobs of a batch again, each behind a mark; whether events were appended.
+async fn run_anew(tx: &mut Tx, jobs: &mut [Box<dyn Job>]) -> Result<bool, StoreError> {
+    tx.execute("ROLLBACK; BEGIN IMMEDIATE", &[]).await?;
+    let mut appended = false;
+    for job in jobs {
+        appended |= mark_and_run(tx, job.as_mut()).await?;
+    }
+    Ok(appended)
+}
 
-/// Runs one job behind a mark, so that its failure undoes its own writes only; whether they stay.
-/// Fails when the transaction itself is gone, as SQLite does to it when the disk is full.
-async fn mark_and_run(
-    tx: &mut Tx,
-    mark: &'static str,
-    job: &mut dyn Job,
-) -> Result<bool, StoreError> {
+/// Runs one job behind a mark, so that its failure undoes its own writes only; whether it appended
+/// events that stay. Fails when the transaction itself is gone, as SQLite does to it when the disk
+/// is full.
+async fn mark_and_run(tx: &mut Tx, job: &mut dyn Job) -> Result<bool, StoreError> {
+    tx.execute("SAVEPOINT job", &[]).await?;
+    let ran = run(tx, job).await;
+    let unmark = match ran {
+        Ok(true) => "RELEASE job",
+        Ok(false) | Err(_) => "ROLLBACK TO job; RELEASE job",
+    };
+    if let Err(gone) = tx.execute(unmark, &[]).await {
+        return Err(ran.err().unwrap_or(gone));
+    }
+    Ok(ran.is_ok_and(|kept| kept) && tx.appended)
+}
+
+/// Runs one job; whether what it wrote is to stay. Fails with the statement that failed, even where
+/// the job went on after it.
+async fn run(tx: &mut Tx, job: &mut dyn Job) -> Result<bool, StoreError> {
     tx.scope = job.scope();
     tx.appended = false;
-    if mark != UNDONE {
-        tx.execute(mark, &[]).await?;
-    }
-    let mut keep = job.run(tx).await;
-    let failure = tx.settle();
-    if let Err(error) = &failure
+    let keep = job.run(tx).await;
+    let settled = tx.settle();
+    if let Err(error) = &settled
         && keep
     {
         job.fail(error.clone());
-        keep = false;
     }
-    if !keep && let Err(gone) = tx.execute("ROLLBACK TO job", &[]).await {
-        return Err(failure.err().unwrap_or(gone));
-    }
-    Ok(keep)
+    settled.map(|()| keep)
 }
 
 /// The writing connection, between transactions.

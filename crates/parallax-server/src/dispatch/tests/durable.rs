@@ -123,10 +123,10 @@ fn a_place_takes_credit_and_concurrency_and_gives_both_back() {
     let (a, b) = (call("score", None), call("score", None));
     let place = group.reserve(a.id, "score").expect("there is room");
     assert!(group.reserve(b.id, "score").is_none(), "one at a time");
-    assert_eq!(group.live_state(a.id), Some((false, true)));
+    assert_eq!(group.live_state(a.id, "a"), Some((false, true)));
     let (_, mut reply) = submit(&group, "score");
     drop(place);
-    assert_eq!(group.live_state(a.id), None);
+    assert_eq!(group.live_state(a.id, "a"), None);
     assert_eq!(group.in_flight(agent.slot), 1, "the room goes to who waits");
     assert_eq!(outcome(&mut reply), "open");
     assert_eq!(group.views(Instant::now())[0].credit, 4);
@@ -199,7 +199,7 @@ async fn a_restored_task_waits_for_its_instance_for_one_lease() {
     let (events, mut news) = News::channel();
     let call = call("score", None);
     group.restore(restored(&call, events), Instant::now() + TTL, at());
-    assert_eq!(group.live_state(call.id), Some((true, false)));
+    assert_eq!(group.live_state(call.id, "a"), Some((true, false)));
     let (_, mut reply) = submit(&group, "score");
     assert_eq!(
         outcome(&mut reply),
