@@ -84,14 +84,15 @@ fn row(host: &HostView) -> Row<7> {
         true => "builds nothing: install Node.js or Python there".to_owned(),
         false => format!("builds {}", host.builders.join(", ")),
     };
-    row.with([format!(
-        "{}/{}, {} cores, {} of memory, up to {} replicas; {builds}",
+    let machine = format!(
+        "{}/{}, {} cores, {} of memory, up to {} replicas",
         host.os,
         host.arch,
         format::cores(host.cpu_millis),
         format::bytes(host.memory_bytes),
         host.max_replicas,
-    )])
+    );
+    row.with([machine, builds])
 }
 
 async fn token(api: &Api, output: &Output) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The testkit's integration tests: the product end to end, and the kit itself.
 
 mod byoa;
+mod cli;
 mod conformance;
 mod faults;
 mod harness;
