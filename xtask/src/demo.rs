@@ -4,7 +4,7 @@
 //! the real API, calls each, scales one, shows logs and the fleet, and stays until Ctrl-C. With
 //! `--once` it tears everything down, looks for anything left behind, and ends.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -110,7 +110,8 @@ fn tour(workspace: &Workspace, args: &Args, stop: &AtomicBool, steps: &mut Steps
     })?;
     show(workspace, &server, stop, steps)?;
     if !args.once {
-        stay(&server, stop)?;
+        // A part of its own: the total is not the tour's.
+        steps.run("up until Ctrl-C", || stay(&server, &binary, stop))?;
     }
     steps.run("tear down", || {
         if args.once {
@@ -169,13 +170,23 @@ fn show(
 }
 
 /// Until Ctrl-C, SIGTERM, or the server's end.
-fn stay(server: &Server, stop: &AtomicBool) -> Result<()> {
+fn stay(server: &Server, binary: &Path, stop: &AtomicBool) -> Result<()> {
     say("");
     say(&format!("Parallax is up at {}", server.url()));
+    say("To call its agents, in another terminal:");
     say(&format!(
-        "Its data and the admin key: {}",
+        "  export PARALLAX_DATA_DIR={}",
         server.data().display()
     ));
+    for tour in &TOUR {
+        say(&format!(
+            "  {} invoke {} {} '{}'",
+            binary.display(),
+            tour.example,
+            tour.capability,
+            tour.input
+        ));
+    }
     say("Press Ctrl-C to stop it and everything that it runs.");
     while !stop.load(Ordering::Relaxed) {
         server.expect_running()?;
