@@ -205,7 +205,12 @@ impl Builder {
         let argv = ["python", "-m", "venv", TOOLS];
         self.step(Phase::Tools, "create an environment for tools", &argv, &why);
         let python = format!("{TOOLS}/bin/python");
-        let argv = [python.as_str(), "-m", "pip", "install", package];
+        // PDM offers the dependencies that it was tested with, and breaks with newer ones of some.
+        let requirement = match package {
+            "pdm" => "pdm[locked]",
+            package => package,
+        };
+        let argv = [python.as_str(), "-m", "pip", "install", requirement];
         self.step(Phase::Tools, &format!("fetch {package}"), &argv, &why)
             .network = true;
     }

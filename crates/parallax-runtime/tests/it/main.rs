@@ -9,5 +9,6 @@ mod hostile;
 mod logs;
 mod memory;
 mod plane;
+mod python;
 mod replicas;
 mod sessions;

@@ -228,6 +228,19 @@ impl Plane {
         known.replicas[replica].clone()
     }
 
+    /// Waits until a build has ended that fetches much.
+    pub(crate) async fn built_slowly(&self, build: &str) -> BuildState {
+        let mut patience = 5;
+        loop {
+            let ended = tokio::time::timeout(PATIENCE / 2, self.built(build)).await;
+            match ended {
+                Ok(state) => return state,
+                Err(_) if patience > 0 => patience -= 1,
+                Err(_) => panic!("the build takes too long: {:#?}", self.known().builds),
+            }
+        }
+    }
+
     /// Waits until a build has ended.
     pub(crate) async fn built(&self, build: &str) -> BuildState {
         let over = |known: &Known| {

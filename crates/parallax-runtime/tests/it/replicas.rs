@@ -128,22 +128,27 @@ async fn an_agent_that_ends_with_code_0_has_ended_early() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_does_not_exist_is_named() {
     let (world, host) = World::prepared().await;
-    let id = new_replica();
-    let spec = RunSpec {
-        start: Some(vec!["no-such-program".to_owned()]),
-        ..world.spec.clone()
-    };
-    world.plane.want_replica(world.replica(&id, &spec)).await;
-    let failed = |known: &Known| {
-        known
-            .replicas
-            .get(&id)
-            .is_some_and(|it| it.reason == "StartFailed")
-    };
-    let known = world.plane.until("failed start", failed).await;
-    let seen = &known.replicas[&id];
-    assert!(seen.message.contains("no-such-program"), "{}", seen.message);
-    assert_eq!(seen.phase, "backoff");
+    for (command, named) in [
+        ("no-such-program", "no-such-program"),
+        ("././no.sh", "/app/no.sh"),
+    ] {
+        let id = new_replica();
+        let spec = RunSpec {
+            start: Some(vec![command.to_owned()]),
+            ..world.spec.clone()
+        };
+        world.plane.want_replica(world.replica(&id, &spec)).await;
+        let failed = |known: &Known| {
+            known
+                .replicas
+                .get(&id)
+                .is_some_and(|it| it.reason == "StartFailed")
+        };
+        let known = world.plane.until("failed start", failed).await;
+        let seen = &known.replicas[&id];
+        assert!(seen.message.contains(named), "{}", seen.message);
+        assert_eq!(seen.phase, "backoff");
+    }
     world.end(host).await;
 }
 
