@@ -137,7 +137,7 @@ pub struct ReplicaView {
     /// Counts process starts; 0 before the first.
     pub incarnation: u64,
     pub restarts: u32,
-    /// How its last process ended.
+    /// How its last process ended; of one that runs, the process before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitView>,
     /// Means in force, such as `landlock+cgroup1`; empty before its first start.

@@ -61,6 +61,7 @@ pub struct Observation {
     /// Counts process starts of this replica; 0 before the first.
     pub incarnation: u64,
     pub restarts: u32,
+    /// How its last process ended; of one that goes on, the process before.
     pub exit: Option<Exit>,
     /// `None` where no probe is configured.
     pub probe_ok: Option<bool>,
@@ -86,6 +87,26 @@ impl Observation {
             pid: None,
             started_at: None,
         }
+    }
+}
+
+impl Observation {
+    /// This report, with the end of the process before it: a host tells of that only until the
+    /// next process runs, and it is what explains a restart.
+    #[must_use]
+    pub fn following(mut self, before: &Self) -> Self {
+        // A later process after one that was not seen to end: nobody knows how it ended.
+        let unseen = self.incarnation != before.incarnation && before.phase.goes_on();
+        if self.exit.is_none() && self.phase.goes_on() && !unseen {
+            self.exit.clone_from(&before.exit);
+        }
+        self
+    }
+
+    /// Whether this tells of an end that `before` did not.
+    #[must_use]
+    pub fn has_new_exit(&self, before: &Self) -> bool {
+        self.exit.is_some() && self.exit != before.exit
     }
 }
 
@@ -165,6 +186,15 @@ impl ReplicaPhase {
         }
     }
 
+    /// Whether a process runs or is about to: an end that is reported was of an earlier one.
+    #[must_use]
+    pub const fn goes_on(self) -> bool {
+        matches!(
+            self,
+            Self::Preparing | Self::Starting | Self::Running | Self::Stopping
+        )
+    }
+
     /// Whether nothing of the replica is left to run or to wait for.
     #[must_use]
     pub const fn is_over(self) -> bool {
@@ -186,5 +216,41 @@ impl FromStr for ReplicaPhase {
             .into_iter()
             .find(|phase| phase.as_str() == text)
             .ok_or(UnknownPhase)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(phase: ReplicaPhase, incarnation: u64, code: Option<i32>) -> Observation {
+        let exit = |code| Exit {
+            code: Some(code),
+            signal: None,
+            out_of_memory: false,
+            ended_at: Timestamp::from_unix_millis(0),
+            last_log_line: String::new(),
+        };
+        Observation {
+            phase,
+            incarnation,
+            exit: code.map(exit),
+            ..Observation::nothing_yet()
+        }
+    }
+
+    fn check(before: Observation, report: Observation, expected: Option<i32>) {
+        let exit = report.following(&before).exit;
+        assert_eq!(exit.and_then(|exit| exit.code), expected);
+    }
+
+    #[test]
+    fn the_end_of_one_process_is_kept_while_the_next_one_goes_on() {
+        use ReplicaPhase::{Backoff, Lost, Running, Starting};
+        check(seen(Running, 1, None), seen(Backoff, 1, Some(3)), Some(3));
+        check(seen(Backoff, 1, Some(3)), seen(Starting, 2, None), Some(3));
+        check(seen(Running, 2, Some(3)), seen(Running, 2, None), Some(3));
+        check(seen(Running, 2, Some(3)), seen(Running, 3, None), None);
+        check(seen(Running, 2, Some(3)), seen(Lost, 2, None), None);
     }
 }

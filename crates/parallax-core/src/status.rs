@@ -289,13 +289,17 @@ impl Seen<'_> {
         match (complete, counts.ready, self.trouble()) {
             (true, _, _) => (Phase::Ready, None, String::new()),
             (false, 0, Some((reason, message))) => (Phase::Failed, Some(reason), message),
-            (false, 0, None) => in_progress(evidence),
+            (false, 0, None) => self.in_progress(),
             (false, ready, None) if ready >= evidence.desired => (
                 Phase::Ready,
                 Some(Reason::RollingOut),
                 format!("revision {number} is being rolled out"),
             ),
-            (false, _, None) => (Phase::Degraded, None, shortfall(counts)),
+            (false, _, None) => {
+                let restarting = self.restarting().map(|words| format!("; {words}"));
+                let message = shortfall(counts) + &restarting.unwrap_or_default();
+                (Phase::Degraded, None, message)
+            }
             (false, _, Some((reason, message))) => (
                 Phase::Degraded,
                 Some(reason),
@@ -339,6 +343,48 @@ impl Seen<'_> {
             .map(|(_, reason, message)| (reason, message))
     }
 
+    fn in_progress(&self) -> Verdict {
+        let evidence = self.evidence;
+        if let Some(build) = evidence.builds.iter().find(|b| !b.phase.is_terminal()) {
+            let message = match build.phase {
+                BuildPhase::Queued => "waiting for a host to begin the build".to_owned(),
+                phase if build.message.is_empty() => phase.to_string(),
+                phase => format!("{phase}: {}", build.message),
+            };
+            return (Phase::Building, None, message);
+        }
+        if evidence.replicas.is_empty() {
+            let words = evidence.unschedulable.map(|nowhere| nowhere.words.clone());
+            let words = words.unwrap_or_else(|| "waiting for a host".to_owned());
+            return (Phase::Pending, None, words);
+        }
+        let restarting = self.restarting();
+        let waiting = evidence
+            .replicas
+            .iter()
+            .any(|e| e.replica.observed.phase == ReplicaPhase::Running && !e.registered);
+        if !waiting {
+            return (Phase::Starting, None, restarting.unwrap_or_default());
+        }
+        let mut message = "the process runs and its agent is not connected".to_owned();
+        if let Some(words) = restarting {
+            message = format!("{message}; {words}");
+        }
+        (Phase::Starting, Some(Reason::NotRegistered), message)
+    }
+
+    /// How the process ended in whose place another one is being brought up.
+    fn restarting(&self) -> Option<String> {
+        let exits = self
+            .replicas()
+            .filter(|(e, ready)| !ready && e.replica.want == Want::Run)
+            .map(|(e, _)| &e.replica.observed)
+            .filter(|observed| !observed.phase.is_over())
+            .filter_map(|observed| observed.exit.as_ref());
+        let last = exits.max_by_key(|exit| exit.ended_at)?;
+        Some(format!("restarted after: {last}"))
+    }
+
     fn was_unschedulable(&self) -> bool {
         let reason = self.previous.reason;
         self.previous.observed_generation == self.evidence.generation
@@ -366,7 +412,7 @@ fn replica_trouble(evidence: &ReplicaEvidence, away: &str) -> Option<(Reason, St
         return Some((Reason::HostLost, away.to_owned()));
     }
     let message = match &observed.exit {
-        Some(exit) if observed.message.is_empty() => exit.to_string(),
+        Some(exit) if observed.message.is_empty() && !observed.phase.goes_on() => exit.to_string(),
         _ => observed.message.clone(),
     };
     Some((observed.reason?, message))
@@ -374,34 +420,6 @@ fn replica_trouble(evidence: &ReplicaEvidence, away: &str) -> Option<(Reason, St
 
 fn shortfall(counts: ReplicaCounts) -> String {
     format!("{} of {} replicas are ready", counts.ready, counts.desired)
-}
-
-fn in_progress(evidence: &Evidence<'_>) -> Verdict {
-    if let Some(build) = evidence.builds.iter().find(|b| !b.phase.is_terminal()) {
-        let message = match build.phase {
-            BuildPhase::Queued => "waiting for a host to begin the build".to_owned(),
-            phase if build.message.is_empty() => phase.to_string(),
-            phase => format!("{phase}: {}", build.message),
-        };
-        return (Phase::Building, None, message);
-    }
-    let waiting = evidence
-        .replicas
-        .iter()
-        .find(|e| e.replica.observed.phase == ReplicaPhase::Running && !e.registered);
-    if evidence.replicas.is_empty() {
-        let words = evidence.unschedulable.map(|nowhere| nowhere.words.clone());
-        let words = words.unwrap_or_else(|| "waiting for a host".to_owned());
-        return (Phase::Pending, None, words);
-    }
-    match waiting {
-        Some(_) => (
-            Phase::Starting,
-            Some(Reason::NotRegistered),
-            "the process runs and its agent is not connected".to_owned(),
-        ),
-        None => (Phase::Starting, None, String::new()),
-    }
 }
 
 #[cfg(test)]

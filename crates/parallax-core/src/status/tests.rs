@@ -325,3 +325,29 @@ fn an_awaited_host_makes_nothing_unschedulable_and_heals_nothing() {
         );
     }
 }
+
+#[test]
+fn a_restart_says_how_the_process_before_ended() {
+    let mut one = replica(ReplicaPhase::Starting, false);
+    one.replica.observed.exit = Some(Exit {
+        code: None,
+        signal: None,
+        out_of_memory: true,
+        ended_at: at(1),
+        last_log_line: "loading the model".to_owned(),
+    });
+    let end = "restarted after: killed for exceeding its memory limit; \
+               last log line: loading the model";
+    let message = |replicas: &[ReplicaEvidence]| {
+        let is = after_a_start(Status::pending(at(0)), replicas, None);
+        assert!(is.phase == Phase::Starting || is.phase == Phase::Degraded);
+        is.message
+    };
+    assert_eq!(message(std::slice::from_ref(&one)), end);
+    let beside = [one.clone(), replica(ReplicaPhase::Running, true)];
+    let expected = format!("1 of 2 replicas are ready; {end}");
+    assert_eq!(message(&beside), expected);
+    one.replica.observed.phase = ReplicaPhase::Running;
+    let expected = format!("the process runs and its agent is not connected; {end}");
+    assert_eq!(message(&[one]), expected);
+}

@@ -26,7 +26,7 @@ export interface AgentView {
   /** Raised by every change of what is wanted. */
   readonly generation: number
   readonly id: string
-  /** As the spec says; absent where it is left to detection. */
+  /** As the spec says, or as a build has detected it; absent before that. */
   readonly language?: string | null
   /** `api` or `kubernetes`: the one door through which it may be changed. */
   readonly managed_by: string
@@ -138,7 +138,10 @@ export interface DeployRequest {
 /** A deployment that was taken on. */
 export interface DeployResponse {
   readonly agent: AgentView
-  /** `false` when the same spec and source run already. */
+  /**
+   * `false` when the same spec and source run already. A change of `replicas` alone keeps the
+   * revision.
+   */
   readonly changed: boolean
   readonly revision?: RevisionRef | null
   /** Where its status is. */
@@ -150,11 +153,18 @@ export interface DryRun {
   readonly action: DeployAction
   readonly agent: string
   readonly build: BuildForecast
+  readonly plan?: PlanView | null
+  /** Why there is no plan. */
+  readonly plan_note?: string | null
+  /** The host whose tools the plan is made for; another host plans with its own. */
+  readonly planned_for?: string | null
+  /** How many replicas would be wanted: what the spec states, or as many as there are. */
+  readonly replicas?: number
   /** The number that a new revision would get; absent when none would be made. */
   readonly revision?: number | null
   /** Absent when no source was sent. */
   readonly source_digest?: string | null
-  /** The spec with every default filled in. */
+  /** The spec with its defaults filled in. */
   readonly spec: Readonly<Record<string, unknown>>
 }
 
@@ -320,11 +330,92 @@ export interface PartialView {
   readonly seq: number
 }
 
+/** How an agent would be built and started. */
+export interface PlanView {
+  /**
+   * What decides, relative to the source, what the install steps produce; empty when nothing
+   * of it may be cached.
+   */
+  readonly cache_inputs: readonly string[]
+  /** The workspace's root, relative to the source. */
+  readonly context_dir: string
+  /** What the install steps fill, relative to the source. */
+  readonly dependency_dirs: readonly string[]
+  readonly language: string
+  readonly language_why: string
+  /** What was considered and not taken. */
+  readonly losers: readonly PlannedLoser[]
+  readonly package_manager: PlannedManager
+  /** The agent's own folder, relative to the source. */
+  readonly root_dir: string
+  readonly runtime: PlannedRuntime
+  readonly start: PlannedStart
+  /** What is done before, in order. */
+  readonly steps: readonly PlannedStep[]
+  /** Grows when a field changes its meaning. */
+  readonly version: number
+  /** What will work but deserves attention. */
+  readonly warnings: readonly string[]
+}
+
+/** What was considered and not taken. */
+export interface PlannedLoser {
+  /** `language`, `package_manager`, `runtime` or `start`. */
+  readonly kind: string
+  readonly what: string
+  readonly why: string
+}
+
+/** What installs the dependencies. */
+export interface PlannedManager {
+  readonly name: string
+  readonly version?: string | null
+  readonly why: string
+}
+
+/** A program of the host that the plan is for. */
+export interface PlannedProgram {
+  readonly path: string
+  readonly version: string
+}
+
+/** What runs the agent. */
+export interface PlannedRuntime {
+  readonly name: string
+  /** The versions that the project accepts, in its own notation. */
+  readonly requirement?: string | null
+  readonly resolved: PlannedProgram
+  readonly why: string
+}
+
+/** How the agent is started, in `root_dir`. */
+export interface PlannedStart {
+  readonly argv: readonly string[]
+  readonly env?: Readonly<Record<string, string>>
+  /** Folders, relative to `root_dir`, that come first in `PATH`. */
+  readonly path?: readonly string[]
+  readonly why: string
+}
+
+/** One command of a build. */
+export interface PlannedStep {
+  readonly argv: readonly string[]
+  /** Where it runs, relative to the source. */
+  readonly cwd: string
+  readonly env?: Readonly<Record<string, string>>
+  readonly name: string
+  /** Whether it may need the network. */
+  readonly network: boolean
+  /** `tools`, `install`, `build` or `prune`. */
+  readonly phase: string
+  readonly why: string
+}
+
 /** What went wrong (RFC 9457). Programs decide by `code`, people read `detail`. */
 export interface Problem {
   /** The agent's own word for its failure, with `agent_failed` and `invalid_input`. */
   readonly agent_code?: string | null
-  readonly code: 'invalid_request' | 'invalid_spec' | 'invalid_source' | 'invalid_input' | 'unauthenticated' | 'credential_expired' | 'forbidden' | 'not_found' | 'already_exists' | 'conflict' | 'idempotency_mismatch' | 'managed_elsewhere' | 'too_large' | 'resource_exhausted' | 'agent_unavailable' | 'capability_unknown' | 'agent_failed' | 'agent_lost' | 'deadline_exceeded' | 'cancelled' | 'isolation_unavailable' | 'host_unavailable' | 'storage_full' | 'store_unavailable' | 'shutting_down' | 'not_implemented' | 'internal'
+  readonly code: 'invalid_request' | 'invalid_spec' | 'invalid_source' | 'start_command_missing' | 'plan_failed' | 'invalid_input' | 'unauthenticated' | 'credential_expired' | 'forbidden' | 'not_found' | 'already_exists' | 'conflict' | 'idempotency_mismatch' | 'managed_elsewhere' | 'too_large' | 'resource_exhausted' | 'agent_unavailable' | 'capability_unknown' | 'agent_failed' | 'agent_lost' | 'deadline_exceeded' | 'cancelled' | 'isolation_unavailable' | 'host_unavailable' | 'storage_full' | 'store_unavailable' | 'shutting_down' | 'not_implemented' | 'internal'
   /** What happened, where, and what to do. */
   readonly detail: string
   /** Names the request in the server's log. */
@@ -441,9 +532,9 @@ export interface ReplicaView {
 /** Names a revision. */
 export interface RevisionRef {
   readonly id: string
-  /** Counts from 1 per agent; absent in lists of agents. */
+  /** Counts from 1 per agent. */
   readonly number?: number | null
-  /** `sha256:…` of the source archive; absent in lists of agents. */
+  /** `sha256:…` of the source archive. */
   readonly source_digest?: string | null
 }
 
@@ -543,7 +634,7 @@ export interface TaskOutcome {
 export interface TaskProblem {
   /** The agent's own word, where the agent failed the task. */
   readonly agent_code?: string | null
-  readonly code: 'invalid_request' | 'invalid_spec' | 'invalid_source' | 'invalid_input' | 'unauthenticated' | 'credential_expired' | 'forbidden' | 'not_found' | 'already_exists' | 'conflict' | 'idempotency_mismatch' | 'managed_elsewhere' | 'too_large' | 'resource_exhausted' | 'agent_unavailable' | 'capability_unknown' | 'agent_failed' | 'agent_lost' | 'deadline_exceeded' | 'cancelled' | 'isolation_unavailable' | 'host_unavailable' | 'storage_full' | 'store_unavailable' | 'shutting_down' | 'not_implemented' | 'internal'
+  readonly code: 'invalid_request' | 'invalid_spec' | 'invalid_source' | 'start_command_missing' | 'plan_failed' | 'invalid_input' | 'unauthenticated' | 'credential_expired' | 'forbidden' | 'not_found' | 'already_exists' | 'conflict' | 'idempotency_mismatch' | 'managed_elsewhere' | 'too_large' | 'resource_exhausted' | 'agent_unavailable' | 'capability_unknown' | 'agent_failed' | 'agent_lost' | 'deadline_exceeded' | 'cancelled' | 'isolation_unavailable' | 'host_unavailable' | 'storage_full' | 'store_unavailable' | 'shutting_down' | 'not_implemented' | 'internal'
   readonly message: string
   readonly retryable: boolean
 }

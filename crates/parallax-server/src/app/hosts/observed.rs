@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use parallax_core::build::{Build, BuildPhase};
 use parallax_core::error::{Error, Result};
 use parallax_core::id::{BuildId, ReplicaId};
-use parallax_core::replica::{Exit, Observation, Replica, ReplicaPhase};
+use parallax_core::replica::{Exit, Observation, Replica, ReplicaPhase, Want};
 use parallax_core::status::Reason;
 use parallax_core::time::Timestamp;
 use parallax_proto::v1;
@@ -64,6 +64,11 @@ impl App {
                         replicas::set_observed(tx, row.id, &seen, now).await?;
                         if (seen.phase, seen.reason) != (row.observed.phase, row.observed.reason) {
                             events::append(tx, &replica_event(&row, &seen, now)).await?;
+                        }
+                        if row.want == Want::Run
+                            && let Some(end) = end_event(&row, &seen, now)
+                        {
+                            events::append(tx, &end).await?;
                         }
                         row.observed = seen;
                         rows.push(row);
@@ -222,7 +227,8 @@ fn observation_of(
     reports: &HashMap<ReplicaId, (Observation, Measured)>,
     complete: bool,
 ) -> Option<Observation> {
-    let report = reports.get(&row.id).map(|(seen, _)| seen.clone());
+    let report = reports.get(&row.id);
+    let report = report.map(|(seen, _)| seen.clone().following(&row.observed));
     report
         .or_else(|| vanished(row, complete))
         .filter(|seen| *seen != row.observed)
@@ -235,6 +241,8 @@ fn vanished(row: &Replica, complete: bool) -> Option<Observation> {
         phase: ReplicaPhase::Lost,
         reason: Some(Reason::HostLost),
         message: "the host has no record of this replica any more".to_owned(),
+        // What is known is of an earlier process.
+        exit: None,
         pid: None,
         ..row.observed.clone()
     })
@@ -274,6 +282,56 @@ fn replica_event(row: &Replica, seen: &Observation, now: Timestamp) -> events::N
         message.trim_end(),
         &data,
     )
+}
+
+/// The particulars of an event about the end of a process.
+#[derive(Debug, serde::Serialize)]
+struct Ended<'a> {
+    replica: ReplicaId,
+    /// Of the replica as it was reported: the process that ended, or the one after it.
+    incarnation: u64,
+    restarts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+    out_of_memory: bool,
+    /// RFC 3339; absent when nobody recorded the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<String>,
+    last_log_line: &'a str,
+}
+
+/// The end of a process that was meant to go on: told once, and kept when the replica runs again.
+fn end_event(row: &Replica, seen: &Observation, now: Timestamp) -> Option<events::NewEvent> {
+    let unseen = seen.incarnation > row.observed.incarnation
+        && row.observed.phase == ReplicaPhase::Running
+        && seen.phase.goes_on();
+    let exit = seen.exit.as_ref();
+    let exit = exit.filter(|_| seen.has_new_exit(&row.observed));
+    let how = match exit {
+        Some(exit) => exit.to_string(),
+        None if unseen => "nobody reported how".to_owned(),
+        None => return None,
+    };
+    let data = Ended {
+        replica: row.id,
+        incarnation: seen.incarnation,
+        restarts: seen.restarts,
+        code: exit.and_then(|exit| exit.code),
+        signal: exit.and_then(|exit| exit.signal),
+        out_of_memory: exit.is_some_and(|exit| exit.out_of_memory),
+        ended_at: exit.map(|exit| exit.ended_at.to_string()),
+        last_log_line: exit.map_or("", |exit| &exit.last_log_line),
+    };
+    let message = format!("a process of replica {} ended: {how}", row.id);
+    Some(agent_event(
+        now,
+        row.agent,
+        "replica_exited",
+        &message,
+        &data,
+    ))
 }
 
 fn build_event(build: &Build, now: Timestamp) -> events::NewEvent {

@@ -261,3 +261,45 @@ async fn a_build_that_failed_is_not_tried_again_because_its_log_is_gone() {
     assert!(host.desired().await.builds.is_empty());
     assert_eq!(world.status(&agent).await, "Failed BuildFailed");
 }
+
+#[tokio::test]
+async fn how_a_process_ended_is_told_while_the_next_one_comes_up_and_afterwards() {
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let (agent, replica) = placed(&world, &mut host).await;
+    let said = async |phase: &str, incarnation, exit: Option<v1::ExitRecord>| {
+        let mut report = observed(&replica, phase);
+        (report.incarnation, report.exit) = (incarnation, exit);
+        host.report(vec![report]).await;
+        world.reconcile(&agent).await;
+        let status = world.agent(&agent).await.expect("it is there").status;
+        (status.phase.to_string(), status.message)
+    };
+    said("running", 1, None).await;
+    let exit = v1::ExitRecord {
+        code: Some(3),
+        ended_unix_us: world.app.clock.now().unix_micros(),
+        last_log_line: "cannot find module".to_owned(),
+        ..v1::ExitRecord::default()
+    };
+    said("backoff", 1, Some(exit)).await;
+    let told = "restarted after: exit code 3; last log line: cannot find module";
+    let starting = |message: &str| ("Starting".to_owned(), message.to_owned());
+    assert_eq!(said("starting", 2, None).await, starting(told));
+    let expected = format!("the process runs and its agent is not connected; {told}");
+    assert_eq!(said("running", 2, None).await, starting(&expected));
+    let row = world.replicas(&agent).await.pop().expect("it is there");
+    let code = row.observed.exit.expect("it is kept").code;
+    assert_eq!(code, Some(3));
+    said("running", 3, None).await;
+    let mut tx = world.app.store.read(agent.tenant).await.expect("it works");
+    let listed = events::list_after(&mut tx, 0, &events::Filter::All, 100).await;
+    let ends: Vec<_> = listed.expect("it works").events;
+    let ends: Vec<&str> = ends
+        .iter()
+        .filter(|event| event.kind == "replica_exited")
+        .map(|event| event.message.split_once("ended: ").expect("it says how").1)
+        .collect();
+    let first = "exit code 3; last log line: cannot find module";
+    assert_eq!(ends, [first, "nobody reported how"]);
+}
