@@ -29,9 +29,7 @@ const INSERT: &str = "INSERT INTO tasks (tenant_id, task_id, agent_name, agent_i
 const UPDATE: &str = "UPDATE tasks SET state = 'succeeded', cancel = 'none', attempt = 1, \
     instance_uuid = $3, outcome_json = $4, deadline = NULL, not_before = NULL, updated_at = $5 \
     WHERE tenant_id = $1 AND task_id = $2 AND state = 'dispatched' AND attempt = 1";
-const CURSOR: &str =
-    "UPDATE counters SET value = value + 1 WHERE name = 'event_cursor' RETURNING value";
-const EVENT: &str = "INSERT INTO events (tenant_id, cursor, happened_at, subject, subject_id, kind, \
+const EVENT: &str = "UPDATE counters SET value = value + 1 WHERE name = 'event_cursor'; INSERT INTO events (tenant_id, cursor, happened_at, subject, subject_id, kind, \
     message, data_json) SELECT $1, value, $3, 'task', $2, $4, \
     'attempt 1 of `echo` on agent `echo`', '{\"attempt\":1,\"cancel\":\"none\"}' \
     FROM counters WHERE name = 'event_cursor'";
@@ -119,7 +117,6 @@ async fn end_task(database: &mut SqliteConnection, id: &str) -> Result<(), sqlx:
 }
 
 async fn event(database: &mut SqliteConnection, id: &str, kind: &str) -> Result<(), sqlx::Error> {
-    database.fetch_one(sqlx::query(CURSOR)).await?;
     let event = sqlx::query(EVENT).bind(TENANT).bind(id);
     database.execute(event.bind(now()).bind(kind)).await?;
     Ok(())

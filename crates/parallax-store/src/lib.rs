@@ -1,8 +1,8 @@
 //! Migrations and all SQL, on SQLite and PostgreSQL: the only user of sqlx.
 //!
 //! ```text
-//!  store.write(tenant, given, work) ─▶ SQLite: one writer task, waiting closures as savepoints
-//!                                   │          of one transaction, answered after its COMMIT
+//!  store.write(tenant, given, work) ─▶ SQLite: one writer task, waiting closures in one
+//!                                   │          transaction, answered after its COMMIT
 //!                                   └▶ PostgreSQL: a transaction each, one at a time per tenant
 //!  store.read(tenant) ─▶ Tx          parallel, a snapshot each
 //!  agents::get(&mut tx, id) …        one file per resource, one SQL text per query
