@@ -80,7 +80,7 @@ async fn deploy_agent(
         let parts = parts.map_err(|e| Error::invalid(e.body_text()))?;
         let uploaded = upload(&gate, &principal, parts, params.dry_run).await?;
         match uploaded {
-            Uploaded::Wanted(wanted) => wanted,
+            Uploaded::Wanted(wanted) => *wanted,
             Uploaded::Forecast(forecast) => return Ok(axum::Json(forecast).into_response()),
         }
     } else {
@@ -144,7 +144,7 @@ fn without_source(body: DeployRequest) -> Result<Deployment, Error> {
 
 /// What became of an upload.
 enum Uploaded {
-    Wanted(Deployment),
+    Wanted(Box<Deployment>),
     Forecast(Box<DryRun>),
 }
 
@@ -162,7 +162,10 @@ async fn upload(
             let forecast = forecast(gate, principal, draft).await;
             forecast.map(|forecast| Uploaded::Forecast(Box::new(forecast)))
         }
-        Ok(draft) => draft.keep(gate).await.map(Uploaded::Wanted),
+        Ok(draft) => {
+            let wanted = draft.keep(gate).await;
+            wanted.map(|wanted| Uploaded::Wanted(Box::new(wanted)))
+        }
         Err(error) => {
             // A client that is still sending would otherwise see a broken connection, not the
             // reason.
