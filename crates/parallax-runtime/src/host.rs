@@ -23,7 +23,7 @@ use crate::layout::Layout;
 use crate::limits::Limiter;
 use crate::prepared::Apps;
 use crate::replica::{Context, Turns, sane};
-use crate::session::{Session, endpoint};
+use crate::session::{Reception, Session, endpoint};
 use crate::task::Task;
 use crate::view::View;
 
@@ -40,7 +40,7 @@ pub struct Host {
     data_dir: PathBuf,
     means: String,
     commands: mpsc::Sender<Command>,
-    ready: watch::Receiver<bool>,
+    ready: watch::Receiver<Reception>,
     stop: CancellationToken,
     main: Task,
     lock: File,
@@ -81,7 +81,7 @@ impl Host {
         .await?;
         let means = sandbox.words(limiter.word());
         let (commands, inbox) = mpsc::channel(EVENT_QUEUE);
-        let (tell_ready, ready) = watch::channel(false);
+        let (tell_ready, ready) = watch::channel(Reception::Awaited);
         let stop = CancellationToken::new();
         let boot = Boot {
             data_dir: layout.root().to_path_buf(),
@@ -114,11 +114,15 @@ impl Host {
     /// Waits until the control plane has welcomed the host.
     ///
     /// # Errors
-    /// When the host ends before that.
+    /// When the host ends before that, or its join token is refused.
     pub async fn ready(&self) -> Result<(), HostError> {
         let mut ready = self.ready.clone();
-        let welcomed = ready.wait_for(|ready| *ready).await;
-        welcomed.map(|_| ()).map_err(|_| HostError::ShuttingDown)
+        let received = ready.wait_for(|it| *it != Reception::Awaited).await;
+        let received = received.map_err(|_| HostError::ShuttingDown)?;
+        match &*received {
+            Reception::Refused(words) => Err(HostError::JoinRefused(words.clone())),
+            Reception::Welcomed | Reception::Awaited => Ok(()),
+        }
     }
 
     /// Ends the host, with or without its replicas. The folder is free afterwards.
@@ -163,7 +167,7 @@ struct Boot {
     limiter: Arc<Limiter>,
     commands: mpsc::Sender<Command>,
     inbox: mpsc::Receiver<Command>,
-    ready: watch::Sender<bool>,
+    ready: watch::Sender<Reception>,
     stop: CancellationToken,
 }
 

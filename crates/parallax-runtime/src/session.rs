@@ -11,6 +11,7 @@ use parallax_proto::v1::HostFacts;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
 
 use crate::build::Connection;
 use crate::config::HostConfig;
@@ -30,9 +31,19 @@ pub(crate) struct Session {
     pub(crate) view: watch::Receiver<View>,
     /// Set while there is contact.
     pub(crate) connections: watch::Sender<Option<Connection>>,
-    /// Whether the control plane has ever welcomed the host.
-    pub(crate) ready: watch::Sender<bool>,
+    /// Whether the control plane has ever welcomed the host, or never will.
+    pub(crate) ready: watch::Sender<Reception>,
     pub(crate) stop: CancellationToken,
+}
+
+/// How the control plane has received the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reception {
+    /// There was no contact yet.
+    Awaited,
+    Welcomed,
+    /// The join token is no good, in the control plane's words; asking again would not help.
+    Refused(String),
 }
 
 /// The shortest wait before dialling again.
@@ -59,6 +70,11 @@ impl Session {
                         "the control plane ended the session"
                     );
                     farewell.wait
+                }
+                Err(talk::SessionError::Join(status)) if is_final(&status) => {
+                    let words = status.message().to_owned();
+                    self.ready.send_replace(Reception::Refused(words));
+                    return;
                 }
                 Err(error) => {
                     failures = if error.was_welcome() {
@@ -91,6 +107,14 @@ impl Session {
         let connection = connect::connect(&self.config, &self.facts).await?;
         talk::talk(self, connection).await
     }
+}
+
+/// Whether a token that was refused so will be refused again.
+fn is_final(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument
+    )
 }
 
 /// Full jitter: anywhere between the shortest wait and one that doubles with each failure.

@@ -227,6 +227,10 @@ fn check_state(key: &ApiKey, now: Timestamp) -> Result<()> {
     match key.state(now) {
         KeyState::Active => Ok(()),
         KeyState::Expired => Err(expired()),
+        KeyState::Revoked if key.single_use => Err(Error::new(
+            Code::Unauthenticated,
+            "this join token was used before; it lets one host in, once",
+        )),
         KeyState::Revoked => Err(Error::new(Code::Unauthenticated, "the API key was revoked")),
     }
 }

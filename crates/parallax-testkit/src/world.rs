@@ -18,8 +18,10 @@ mod fixture;
 mod host;
 mod logs;
 mod processes;
+mod sdk;
 mod server;
 mod story;
+mod tls;
 mod wait;
 
 pub use api::Refusal;
@@ -29,6 +31,7 @@ pub use fixture::Fixture;
 pub use host::SeparateHost;
 pub use logs::Ticks;
 pub use processes::{Found, processes_of};
+pub use sdk::SdkProgram;
 pub use server::Serve;
 
 use std::os::unix::fs::PermissionsExt;
@@ -88,6 +91,9 @@ impl World {
             api: Mutex::default(),
             ended: AtomicBool::new(false),
         };
+        if held(&world.serve).tls {
+            world.make_authority()?;
+        }
         world.start_server().await?;
         Ok(world)
     }
@@ -164,7 +170,27 @@ impl World {
         args: impl IntoIterator<Item = &'a str>,
         patience: Duration,
     ) -> Result<std::process::Output> {
-        let mut command = self.command();
+        let command = self.client_command();
+        self.run_cli(command, args, patience).await
+    }
+
+    /// As [`World::cli`], on a machine that trusts nobody but whom `args` name.
+    ///
+    /// # Errors
+    /// As [`World::cli`].
+    pub async fn cli_as_stranger<'a>(
+        &self,
+        args: impl IntoIterator<Item = &'a str>,
+    ) -> Result<std::process::Output> {
+        self.run_cli(self.command(), args, PATIENCE).await
+    }
+
+    async fn run_cli<'a>(
+        &self,
+        mut command: tokio::process::Command,
+        args: impl IntoIterator<Item = &'a str>,
+        patience: Duration,
+    ) -> Result<std::process::Output> {
         command
             .args(args)
             .arg("--data-dir")

@@ -113,6 +113,8 @@ async def context(value: Any, ctx: Context) -> dict[str, Any]:
     """Tells what it knows about its task."""
     return {
         "traceparent": ctx.traceparent,
+        "tracestate": ctx.info.tracestate,
+        "baggage": ctx.info.baggage,
         "task_id": ctx.task_id,
         "attempt": ctx.attempt,
         "caller": ctx.info.caller,

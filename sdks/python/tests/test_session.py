@@ -283,6 +283,8 @@ async def test_the_context_tells_what_the_server_said(tmp_path: Path) -> None:
         stage.peer.task("t1", "context", attempt=3, context=context)
         assert value_of(await stage.peer.skip_to("result")) == {
             "traceparent": "00-ab-cd-01",
+            "tracestate": "",
+            "baggage": "",
             "task_id": "t1",
             "attempt": 3,
             "caller": "ci",

@@ -68,7 +68,7 @@ agent.capability('ask', async (_input, ctx) => {
 })
 
 agent.capability('context', (_input, ctx) => ({
-  traceparent: ctx.trace.traceparent,
+  ...ctx.trace,
   task_id: ctx.taskId,
   attempt: ctx.attempt,
   caller: ctx.caller,

@@ -11,7 +11,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use super::talk::SessionError;
 use crate::build::Connection;
 use crate::config::{CredentialSource, HostConfig};
-use crate::error::{HostError, blocking};
+use crate::error::{HostError, blocking, chain};
 
 /// How long a connection may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -63,10 +63,7 @@ pub(super) async fn connect(
     config: &HostConfig,
     facts: &HostFacts,
 ) -> Result<Connection, SessionError> {
-    let channel = endpoint(config)?
-        .connect()
-        .await
-        .map_err(SessionError::Connect)?;
+    let channel = endpoint(config)?.connect().await.map_err(unconnected)?;
     let credential = match &config.credential {
         CredentialSource::File(path) => read(path)?,
         CredentialSource::Join { token, keep_at } => {
@@ -81,6 +78,15 @@ pub(super) async fn connect(
         authorization: bearer(&credential)?,
         channel,
     })
+}
+
+/// rustls says so of a certificate that it does not accept; the error's type is hidden by the
+/// layers above it.
+fn unconnected(error: tonic::transport::Error) -> SessionError {
+    match chain(&error).contains("invalid peer certificate") {
+        true => SessionError::Untrusted(error),
+        false => SessionError::Connect(error),
+    }
 }
 
 async fn join(

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::Session;
+use super::{Reception, Session};
 use crate::build::Connection;
 use crate::error::HostError;
 use crate::hub::Command;
@@ -48,6 +48,11 @@ pub(super) struct Farewell {
 pub(super) enum SessionError {
     #[error("cannot connect")]
     Connect(#[source] tonic::transport::Error),
+    #[error(
+        "the control plane's certificate is not signed by an authority that is trusted here; \
+         name the PEM file with the right one with --ca-file or PARALLAX_CA_FILE"
+    )]
+    Untrusted(#[source] tonic::transport::Error),
     #[error("cannot read the host's credential in {path}")]
     Credential {
         path: PathBuf,
@@ -136,7 +141,7 @@ pub(super) async fn talk(
     talk.session
         .connections
         .send_replace(Some(talk.connection.clone()));
-    talk.session.ready.send_replace(true);
+    talk.session.ready.send_replace(Reception::Welcomed);
     tracing::info!(
         host = welcome.host_id,
         epoch = welcome.host_epoch,

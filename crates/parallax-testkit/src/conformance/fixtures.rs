@@ -36,6 +36,27 @@ impl Language {
     }
 }
 
+impl FixtureCommand {
+    /// Another program of the SDK's `conformance` folder, by its name without the ending.
+    ///
+    /// # Panics
+    /// When this command is not a fixture of an SDK.
+    #[must_use]
+    pub fn script(&self, name: &str, args: &[&str]) -> Self {
+        let fixture = Path::new(self.argv.last().expect("a fixture has a program"));
+        let ending = fixture.extension().expect("a fixture's file has an ending");
+        let script = fixture.with_file_name(name).with_extension(ending);
+        let mut argv = self.argv.clone();
+        argv.pop();
+        argv.push(script.display().to_string());
+        argv.extend(args.iter().map(|arg| (*arg).to_owned()));
+        Self {
+            argv,
+            ..self.clone()
+        }
+    }
+}
+
 /// How to start a fixture.
 #[derive(Clone, Debug)]
 pub struct FixtureCommand {

@@ -64,15 +64,25 @@ impl Default for Api {
 
 impl Api {
     /// Talks to a server that has just started. Connections to an older one are of no use.
-    pub(super) fn point_at(&mut self, url: &str, data_dir: &Path) -> Result<()> {
+    pub(super) fn point_at(
+        &mut self,
+        url: &str,
+        data_dir: &Path,
+        ca_file: Option<&Path>,
+    ) -> Result<()> {
         let file = data_dir.join("admin.key");
         let key = std::fs::read_to_string(&file)
             .with_context(|| format!("reading {}", file.display()))?;
         key.trim().clone_into(&mut self.key);
         url.clone_into(&mut self.url);
+        let trusted = match ca_file {
+            Some(file) => reqwest::Certificate::from_pem_bundle(&std::fs::read(file)?)
+                .context("reading the world's authority")?,
+            None => Vec::new(),
+        };
         self.http = reqwest::Client::builder()
             .no_proxy()
-            .tls_certs_only([])
+            .tls_certs_only(trusted)
             .build()
             .context("making the HTTP client")?;
         Ok(())

@@ -1,13 +1,12 @@
 //! A host in a process of its own.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 use rustix::process::Signal;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 
 use super::processes::signal;
 use super::{PATIENCE, World};
@@ -17,6 +16,7 @@ use super::{PATIENCE, World};
 pub struct SeparateHost {
     name: String,
     child: Child,
+    log_file: PathBuf,
 }
 
 impl World {
@@ -26,16 +26,41 @@ impl World {
     /// When it does not connect.
     pub async fn separate_host(&self, name: &str) -> Result<SeparateHost> {
         let token = self.join_token().await?;
-        let file = self.token_file(name);
-        File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&file)
-            .and_then(|mut file| std::io::Write::write_all(&mut file, token.as_bytes()))
-            .context("writing the join token")?;
-        self.restart_host(name).await
+        let ca = self.ca_file();
+        let host = self.start_host(name, &token, ca.as_deref()).await?;
+        self.until_host(name).await?;
+        Ok(host)
+    }
+
+    /// Starts a host with a token, and with the authority that it trusts.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn start_host(
+        &self,
+        name: &str,
+        token: &str,
+        ca_file: Option<&Path>,
+    ) -> Result<SeparateHost> {
+        let mut command = self.host_command(name, token)?;
+        if let Some(file) = ca_file {
+            command.env("PARALLAX_CA_FILE", file);
+        }
+        self.spawn_host(name, command)
+    }
+
+    /// Starts a host that is expected to end by itself, and returns how and with which words.
+    ///
+    /// # Errors
+    /// When it goes on running.
+    pub async fn refused_host(&self, name: &str, token: &str) -> Result<(ExitStatus, String)> {
+        let mut command = self.host_command(name, token)?;
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(PATIENCE, command.output())
+            .await
+            .with_context(|| format!("{command:?} goes on although it should be refused"))??;
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok((output.status, words))
     }
 
     /// Starts a host that has joined before, with the credential that it got then.
@@ -43,10 +68,16 @@ impl World {
     /// # Errors
     /// When it does not connect.
     pub async fn restart_host(&self, name: &str) -> Result<SeparateHost> {
-        let host = SeparateHost {
-            name: name.to_owned(),
-            child: self.spawn_host(name)?,
-        };
+        let host = self.spawn_host(name, self.host_arguments(name)?)?;
+        self.until_host(name).await?;
+        Ok(host)
+    }
+
+    /// Waits until the server says that a host is connected.
+    ///
+    /// # Errors
+    /// When it does not connect.
+    pub async fn until_host(&self, name: &str) -> Result<()> {
         self.until(&format!("host {name} is connected"), async || {
             let hosts = self.hosts().await?;
             Ok(hosts
@@ -54,8 +85,7 @@ impl World {
                 .any(|host| host.name == name && host.connected)
                 .then_some(()))
         })
-        .await?;
-        Ok(host)
+        .await
     }
 
     /// The folder of a separate host.
@@ -77,34 +107,36 @@ impl World {
         Ok(())
     }
 
-    fn token_file(&self, name: &str) -> PathBuf {
-        self.dir().join(format!("{name}.token"))
+    fn host_command(&self, name: &str, token: &str) -> Result<Command> {
+        let file = self.secret_file(&format!("{name}-token"), token)?;
+        let mut command = self.host_arguments(name)?;
+        command.arg("--token-file").arg(file);
+        Ok(command)
     }
 
-    fn spawn_host(&self, name: &str) -> Result<Child> {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.dir().join(format!("host-{name}.log")))
-            .context("opening the host's log")?;
-        let mut command = self.command();
+    fn host_arguments(&self, name: &str) -> Result<Command> {
+        let mut command = self.client_command();
         command
-            .args([
-                "host",
-                "--server",
-                &self.url()?,
-                "--name",
-                name,
-                "--token-file",
-            ])
-            .arg(self.token_file(name))
+            .args(["host", "--server", &self.url()?, "--name", name])
             .arg("--data-dir")
-            .arg(self.host_dir(name))
+            .arg(self.host_dir(name));
+        Ok(command)
+    }
+
+    fn spawn_host(&self, name: &str, mut command: Command) -> Result<SeparateHost> {
+        let log_file = self.dir().join(format!("host-{name}.log"));
+        let log = File::options().create(true).append(true).open(&log_file);
+        let log = log.context("opening the host's log")?;
+        command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true);
-        command.spawn().context("starting the host")
+        Ok(SeparateHost {
+            name: name.to_owned(),
+            child: command.spawn().context("starting the host")?,
+            log_file,
+        })
     }
 }
 
@@ -115,6 +147,17 @@ impl SeparateHost {
     /// When it has ended already.
     pub async fn kill9(mut self) -> Result<()> {
         self.child.kill().await.context("killing the host")
+    }
+
+    /// Waits until it has logged `text`.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn says(&mut self, world: &World, text: &str) -> Result<()> {
+        let what = format!("host {} says {text}", self.name);
+        let log_file = &self.log_file;
+        let said = async || Ok(fs::read_to_string(log_file)?.contains(text).then_some(()));
+        world.until(&what, said).await
     }
 
     /// The host's name.

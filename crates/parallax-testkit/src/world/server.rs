@@ -20,6 +20,8 @@ pub struct Serve {
     pub listen: String,
     /// Further options.
     pub args: Vec<String>,
+    /// Whether it serves TLS, with a certificate of an authority of the world's own.
+    pub tls: bool,
 }
 
 impl Default for Serve {
@@ -27,18 +29,41 @@ impl Default for Serve {
         Self {
             listen: "127.0.0.1:0".to_owned(),
             args: Vec::new(),
+            tls: false,
         }
     }
 }
 
 impl Serve {
+    /// A server that speaks TLS only.
+    #[must_use]
+    pub fn with_tls() -> Self {
+        Self {
+            tls: true,
+            ..Self::default()
+        }
+    }
+
+    /// The same without a host of its own.
+    #[must_use]
+    pub fn only(mut self) -> Self {
+        self.args.push("--no-local-host".to_owned());
+        self
+    }
+
+    /// A server on a PostgreSQL database.
+    #[must_use]
+    pub fn with_database(url: &str) -> Self {
+        Self {
+            args: vec!["--database".to_owned(), url.to_owned()],
+            ..Self::default()
+        }
+    }
+
     /// A server without a host of its own.
     #[must_use]
     pub fn without_host() -> Self {
-        Self {
-            args: vec!["--no-local-host".to_owned()],
-            ..Self::default()
-        }
+        Self::default().only()
     }
 }
 
@@ -93,7 +118,7 @@ impl World {
             })
             .await?;
         server.url = ready.url;
-        held(&self.api).point_at(&server.url, &self.data_dir())?;
+        held(&self.api).point_at(&server.url, &self.data_dir(), self.ca_file().as_deref())?;
         *held(&self.server) = Some(server);
         Ok(())
     }
@@ -169,6 +194,7 @@ impl World {
             .arg(self.data_dir())
             .args(["--listen", &serve.listen])
             .args(&serve.args)
+            .args(self.tls_args())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

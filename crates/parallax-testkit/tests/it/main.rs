@@ -3,9 +3,13 @@
 mod byoa;
 mod cli;
 mod conformance;
+mod database;
 mod faults;
 mod harness;
 mod identity;
+mod joining;
 mod life;
 mod modes;
 mod scripted_agent;
+mod sdk_clients;
+mod tls;

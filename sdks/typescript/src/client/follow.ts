@@ -25,8 +25,8 @@ export async function* follow<T extends Entry>(endpoint: Endpoint, request: ApiR
   for (let pauseMs = RECONNECT_MS.first; ; pauseMs = Math.min(RECONNECT_MS.longest, pauseMs * 2)) {
     try {
       const headers = { ...request.headers, ...(cursor !== '' && { 'last-event-id': cursor }) }
-      for await (const { id, data } of stream(endpoint, { ...request, headers })) {
-        connected = true
+      const opened = (): void => void (connected = true)
+      for await (const { id, data } of stream(endpoint, { ...request, headers }, opened)) {
         const entry = data as T
         if (entry.problem) {
           throw ApiError.of(entry.problem)
@@ -46,6 +46,6 @@ export async function* follow<T extends Entry>(endpoint: Endpoint, request: ApiR
 }
 
 /** Whether the server, or another in its place, will be back. */
-function isPassing(error: unknown): boolean {
+export function isPassing(error: unknown): boolean {
   return error instanceof ConnectionError || (error instanceof ApiError && ['shutting_down', 'store_unavailable'].includes(error.code))
 }

@@ -56,9 +56,10 @@ export function send<T>(endpoint: Endpoint, request: ApiRequest): Promise<T> {
  * Makes a request whose answer is a stream of server-sent events, and yields
  * them as they come. Leaving the loop closes the connection.
  *
+ * @param opened told once the server has agreed
  * @throws as {@link send}, also from the middle of the stream.
  */
-export async function* stream(endpoint: Endpoint, request: ApiRequest): AsyncGenerator<ServerEvent> {
+export async function* stream(endpoint: Endpoint, request: ApiRequest, opened?: () => void): AsyncGenerator<ServerEvent> {
   const answer = await guarded(endpoint, request, async () => {
     const answer = await exchange(endpoint, { ...request, silenceMs: STREAM_SILENCE_MS }, 'text/event-stream')
     if (!isSuccess(answer.statusCode ?? 0)) {
@@ -66,6 +67,7 @@ export async function* stream(endpoint: Endpoint, request: ApiRequest): AsyncGen
     }
     return answer
   })
+  opened?.()
   const events = serverEvents(answer)
   try {
     for (;;) {

@@ -1,8 +1,13 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+
 import type * as api from '../gen/api.js'
-import { follow } from './follow.js'
+import { follow, isPassing } from './follow.js'
 import { type Endpoint, send } from './http.js'
 import { pages } from './pages.js'
 import { type Invocation, invocationOf, type TaskEvent, taskEventOf, type TaskInfo, taskOf, type TaskState } from './types.js'
+
+/** Between two looks for a server that is away. */
+const AWAY_MS = 1_000
 
 /** Durable tasks. */
 export class TaskClient {
@@ -59,14 +64,22 @@ export class TaskClient {
 
   /** Waits until the task has ended, whichever way, also through restarts of the server. */
   async wait<Output = unknown>(id: string, options: { readonly signal?: AbortSignal } = {}): Promise<TaskInfo<Output>> {
-    let after = 0
-    for (;;) {
-      const task = await this.get<Output>(id, options)
-      if (task.ended) {
-        return task
-      }
-      for await (const { cursor } of this.events(id, { ...options, after })) {
-        after = cursor
+    for (let [after, known] = [0, false]; ; ) {
+      try {
+        const task = await this.get<Output>(id, options)
+        if (task.ended) {
+          return task
+        }
+        known = true
+        for await (const { cursor } of this.events(id, { ...options, after })) {
+          after = cursor
+        }
+      } catch (error) {
+        // A task that is known is durable: it is still there when the server is back.
+        if (!known || !isPassing(error)) {
+          throw error
+        }
+        await sleep(AWAY_MS, undefined, options)
       }
     }
   }

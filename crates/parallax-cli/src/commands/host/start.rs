@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use parallax_core::name::Name;
-use parallax_runtime::{CredentialSource, Host, HostConfig};
+use parallax_runtime::{CredentialSource, Host, HostConfig, Stop};
 
 use super::Args;
 use crate::commands::serve::signals::Signals;
@@ -45,8 +45,21 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
             started_at: format::now(),
         })?;
         let output = &context.output;
-        output.line(format_args!("Host `{name}` works for {url}"))?;
-        let ending = signals.next().await;
+        let refused = async {
+            match host.ready().await {
+                Ok(()) => output.line(format_args!("Host `{name}` works for {url}"))?,
+                Err(error) => return Err(Ended::new(Exit::Denied, error.to_string()).into()),
+            }
+            std::future::pending::<Result<()>>().await
+        };
+        let ending = tokio::select! {
+            ending = signals.next() => ending,
+            refused = refused => {
+                // It has never worked, so that there is nothing to be stopped.
+                host.stop(Stop::LeaveReplicas).await?;
+                return refused;
+            }
+        };
         serving::say(ending, output);
         let stopping = host.stop(serving::stop(ending));
         match signals.unless_interrupted(stopping).await {

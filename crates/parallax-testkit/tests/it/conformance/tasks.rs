@@ -246,6 +246,8 @@ pub(super) async fn the_context_reaches_the_handler(lab: &Lab) -> anyhow::Result
     let (_stage, mut link) = lab.connected().await?;
     let context = TaskContext {
         traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
+        tracestate: "a=b,c=d".to_owned(),
+        baggage: "user=Žofie".to_owned(),
         context_id: "conversation 7".to_owned(),
         caller: "key of Žofie".to_owned(),
         ..TaskContext::default()
@@ -255,7 +257,8 @@ pub(super) async fn the_context_reaches_the_handler(lab: &Lab) -> anyhow::Result
         .attempt(3);
     let task = link.give(order).await?;
     let expected = json!({
-        "traceparent": context.traceparent, "task_id": task.task_id, "attempt": 3,
+        "traceparent": context.traceparent, "tracestate": context.tracestate,
+        "baggage": context.baggage, "task_id": task.task_id, "attempt": 3,
         "caller": context.caller, "context_id": context.context_id,
     });
     check_eq(

@@ -174,6 +174,24 @@ class DeployResponse(_DeployResponse, total=False):
     revision: RevisionRef | None
 
 
+class PlanView(TypedDict):
+    """How an agent would be built and started."""
+
+    cache_inputs: Sequence[str]
+    context_dir: str
+    dependency_dirs: Sequence[str]
+    language: str
+    language_why: str
+    losers: Sequence[PlannedLoser]
+    package_manager: PlannedManager
+    root_dir: str
+    runtime: PlannedRuntime
+    start: PlannedStart
+    steps: Sequence[PlannedStep]
+    version: int
+    warnings: Sequence[str]
+
+
 class _DryRun(TypedDict):
     action: DeployAction
     agent: str
@@ -184,6 +202,10 @@ class _DryRun(TypedDict):
 class DryRun(_DryRun, total=False):
     """What a deployment would do."""
 
+    plan: PlanView | None
+    plan_note: str | None
+    planned_for: str | None
+    replicas: int
     revision: int | None
     source_digest: str | None
 
@@ -376,8 +398,73 @@ class PartialView(TypedDict):
     seq: int
 
 
+class PlannedLoser(TypedDict):
+    """What was considered and not taken."""
+
+    kind: str
+    what: str
+    why: str
+
+
+class _PlannedManager(TypedDict):
+    name: str
+    why: str
+
+
+class PlannedManager(_PlannedManager, total=False):
+    """What installs the dependencies."""
+
+    version: str | None
+
+
+class PlannedProgram(TypedDict):
+    """A program of the host that the plan is for."""
+
+    path: str
+    version: str
+
+
+class _PlannedRuntime(TypedDict):
+    name: str
+    resolved: PlannedProgram
+    why: str
+
+
+class PlannedRuntime(_PlannedRuntime, total=False):
+    """What runs the agent."""
+
+    requirement: str | None
+
+
+class _PlannedStart(TypedDict):
+    argv: Sequence[str]
+    why: str
+
+
+class PlannedStart(_PlannedStart, total=False):
+    """How the agent is started, in `root_dir`."""
+
+    env: Mapping[str, str]
+    path: Sequence[str]
+
+
+class _PlannedStep(TypedDict):
+    argv: Sequence[str]
+    cwd: str
+    name: str
+    network: bool
+    phase: str
+    why: str
+
+
+class PlannedStep(_PlannedStep, total=False):
+    """One command of a build."""
+
+    env: Mapping[str, str]
+
+
 class _Problem(TypedDict):
-    code: Literal['invalid_request', 'invalid_spec', 'invalid_source', 'invalid_input', 'unauthenticated', 'credential_expired', 'forbidden', 'not_found', 'already_exists', 'conflict', 'idempotency_mismatch', 'managed_elsewhere', 'too_large', 'resource_exhausted', 'agent_unavailable', 'capability_unknown', 'agent_failed', 'agent_lost', 'deadline_exceeded', 'cancelled', 'isolation_unavailable', 'host_unavailable', 'storage_full', 'store_unavailable', 'shutting_down', 'not_implemented', 'internal']
+    code: Literal['invalid_request', 'invalid_spec', 'invalid_source', 'start_command_missing', 'plan_failed', 'invalid_input', 'unauthenticated', 'credential_expired', 'forbidden', 'not_found', 'already_exists', 'conflict', 'idempotency_mismatch', 'managed_elsewhere', 'too_large', 'resource_exhausted', 'agent_unavailable', 'capability_unknown', 'agent_failed', 'agent_lost', 'deadline_exceeded', 'cancelled', 'isolation_unavailable', 'host_unavailable', 'storage_full', 'store_unavailable', 'shutting_down', 'not_implemented', 'internal']
     detail: str
     request_id: str
     status: int
@@ -591,7 +678,7 @@ class TaskInput(TypedDict):
 
 
 class _TaskProblem(TypedDict):
-    code: Literal['invalid_request', 'invalid_spec', 'invalid_source', 'invalid_input', 'unauthenticated', 'credential_expired', 'forbidden', 'not_found', 'already_exists', 'conflict', 'idempotency_mismatch', 'managed_elsewhere', 'too_large', 'resource_exhausted', 'agent_unavailable', 'capability_unknown', 'agent_failed', 'agent_lost', 'deadline_exceeded', 'cancelled', 'isolation_unavailable', 'host_unavailable', 'storage_full', 'store_unavailable', 'shutting_down', 'not_implemented', 'internal']
+    code: Literal['invalid_request', 'invalid_spec', 'invalid_source', 'start_command_missing', 'plan_failed', 'invalid_input', 'unauthenticated', 'credential_expired', 'forbidden', 'not_found', 'already_exists', 'conflict', 'idempotency_mismatch', 'managed_elsewhere', 'too_large', 'resource_exhausted', 'agent_unavailable', 'capability_unknown', 'agent_failed', 'agent_lost', 'deadline_exceeded', 'cancelled', 'isolation_unavailable', 'host_unavailable', 'storage_full', 'store_unavailable', 'shutting_down', 'not_implemented', 'internal']
     message: str
     retryable: bool
 

@@ -83,8 +83,13 @@ class Transport:
             raise error_of(status, body)
         return _json(body, request.path)
 
-    async def stream(self, request: Request) -> AsyncGenerator[ServerEvent, None]:
-        """The events of a streamed response as they come; errors as of `send`."""
+    async def stream(
+        self, request: Request, opened: Callable[[], None] | None = None
+    ) -> AsyncGenerator[ServerEvent, None]:
+        """The events of a streamed response as they come; errors as of `send`.
+
+        `opened` is called once the server has agreed.
+        """
         request = replace(request, timeout=STREAM_TIMEOUT_S)
         exchange = self._exchange(request, "text/event-stream")
         parser = EventParser()
@@ -92,6 +97,8 @@ class Transport:
             status = await self._guarded(request, exchange, exchange.begin)
             if not 200 <= status < 300:
                 raise error_of(status, await self._guarded(request, exchange, exchange.rest))
+            if opened is not None:
+                opened()
             while chunk := await self._guarded(request, exchange, exchange.chunk):
                 for event in parser.feed(chunk):
                     yield event
@@ -104,13 +111,12 @@ class Transport:
         """The entries of a stream, through restarts of the server: a broken one is
         opened again where it was. The first attempt must succeed, so that a wrong
         address shows. A problem within the stream is raised."""
-        cursor, connected, pause = after, False, FIRST_RECONNECT_S
+        cursor, pause, connected = after, FIRST_RECONNECT_S, asyncio.Event()
         while True:
             more = {"Last-Event-ID": cursor} if cursor else {}
             attempt = replace(request, headers={**request.headers, **more})
             try:
-                async for event in self.stream(attempt):
-                    connected = True
+                async for event in self.stream(attempt, connected.set):
                     problem = problem_in(event.data)
                     if problem is not None:
                         raise problem
@@ -118,8 +124,7 @@ class Transport:
                     yield event.data
                 return
             except (TransportError, ApiError) as error:
-                passing = isinstance(error, TransportError) or error.code in PASSING
-                if not connected or not passing:
+                if not connected.is_set() or not is_passing(error):
                     raise
             await asyncio.sleep(pause)
             pause = min(LAST_RECONNECT_S, pause * 2)
@@ -152,6 +157,11 @@ class Transport:
         if self._tls is None:
             return http.client.HTTPConnection(host, port, timeout=CONNECT_TIMEOUT_S)
         return http.client.HTTPSConnection(host, port, timeout=CONNECT_TIMEOUT_S, context=self._tls)
+
+
+def is_passing(error: TransportError | ApiError) -> bool:
+    """Whether the server, or another in its place, will be back."""
+    return isinstance(error, TransportError) or error.code in PASSING
 
 
 async def _abortable(exchange: _Exchange, work: Callable[[], T], name: str) -> T:

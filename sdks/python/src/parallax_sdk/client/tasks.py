@@ -9,9 +9,13 @@ from urllib.parse import quote
 
 from .._generated import api
 from ..json_value import JsonValue
-from .http import Request, Transport
+from .http import Request, Transport, is_passing
 from .models import InvokeResult, TaskEvent, TaskRecord
 from .pages import pages
+from .problem import ApiError, TransportError
+
+#: Between two looks for a server that is away, in seconds.
+AWAY_S = 1.0
 
 
 class Tasks:
@@ -62,13 +66,20 @@ class Tasks:
         return await asyncio.wait_for(self._until_done(task_id), timeout)
 
     async def _until_done(self, task_id: str) -> TaskRecord:
-        after = 0
+        after, known = 0, False
         while True:
-            record = await self.get(task_id)
-            if record.done:
-                return record
-            async for event in self.events(task_id, after):
-                after = event.cursor
+            try:
+                record = await self.get(task_id)
+                if record.done:
+                    return record
+                known = True
+                async for event in self.events(task_id, after):
+                    after = event.cursor
+            except (TransportError, ApiError) as error:
+                # A task that is known is durable: it is still there when the server is back.
+                if not known or not is_passing(error):
+                    raise
+                await asyncio.sleep(AWAY_S)
 
 
 async def whole(transport: Transport, document: api.InvokeResponse) -> InvokeResult:
