@@ -42,6 +42,72 @@ on_both! {
         assert_eq!(error.to_string(), "an agent of this name exists already");
     }
 
+    async fn what_agents_should_run_is_read_for_a_stretch_of_their_names(database: Database) {
+        let (store, tenant) = database.open_with_tenant().await;
+        let named = |n: u8, name: &str| {
+            let mut agent = samples::agent(tenant, n);
+            let revision = samples::revision(tenant, agent.id, n);
+            agent.name = samples::name(name);
+            agent.revision = Some(revision.id);
+            let mut build = samples::build(&revision, n);
+            build.plan_json = Some(format!("{{\"plan\":{n}}}"));
+            (agent, revision, build)
+        };
+        let all = vec![named(1, "a"), named(2, "b"), named(3, "c")];
+        let wanted = (all[1].1.id, all[1].1.build_key.clone());
+        store
+            .write(tenant, all, |tx, all| Box::pin(async move {
+                for (agent, revision, build) in all {
+                    agents::insert(tx, agent).await?;
+                    revisions::insert(tx, revision).await?;
+                    builds::insert(tx, build).await?;
+                }
+                Ok::<_, StoreError>(())
+            }))
+            .await
+            .expect("they are new");
+        let mut tx = store.read(tenant).await.expect("a reader");
+        let (b, bz) = (samples::name("b"), samples::name("bz"));
+        let found = revisions::wanted_between(&mut tx, (&b, &bz)).await.expect("reads");
+        let found: Vec<_> = found.into_iter().map(|revision| revision.id).collect();
+        assert_eq!(found, [wanted.0]);
+        let plans = builds::plans_between(&mut tx, (&b, &bz)).await.expect("reads");
+        assert_eq!(plans, [(wanted.1, "{\"plan\":2}".to_owned())]);
+    }
+
+    async fn every_row_that_speaks_of_a_source_counts(database: Database) {
+        let (store, tenant) = database.open_with_tenant().await;
+        let digest = |first: &str| format!("sha256:{first}{}", "0".repeat(62));
+        let agent = samples::agent(tenant, 1);
+        let mut revision = samples::revision(tenant, agent.id, 1);
+        revision.source_digest = digest("ab");
+        let mut build = samples::build(&revision, 1);
+        build.source_digest = digest("af");
+        build.phase = BuildPhase::Running;
+        let uploaded = Source {
+            tenant,
+            digest: digest("b0"),
+            size_bytes: 1,
+            created_at: at(1),
+        };
+        store
+            .write(tenant, (revision, build, uploaded), |tx, (revision, build, uploaded)| {
+                Box::pin(async move {
+                    revisions::insert(tx, revision).await?;
+                    builds::insert(tx, build).await?;
+                    sources::put(tx, uploaded).await
+                })
+            })
+            .await
+            .expect("they are new");
+        let mut tx = store.read(tenant).await.expect("a reader");
+        for (first, end, expected) in [("ab", "abg", 1), ("af", "afg", 1), ("b0", "b0g", 1), ("b1", "b1g", 0)] {
+            let range = (format!("sha256:{first}"), format!("sha256:{end}"));
+            let known = sources::known_between(&mut tx, (&range.0, &range.1)).await;
+            assert_eq!(known.expect("reads").len(), expected, "{first}");
+        }
+    }
+
     async fn agents_are_listed_by_name_in_pages_and_by_phase(database: Database) {
         let (store, tenant) = database.open_with_tenant().await;
         let names = ["b", "a-1", "a1", "z", "a"];
