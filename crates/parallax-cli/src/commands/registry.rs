@@ -86,12 +86,11 @@ fn row(entry: &RegistryEntry) -> Row<8> {
     }))
 }
 
-/// What the agent says of its SDK; where it is none of ours, its name tells more than its language.
+/// What the agent says of its SDK, as `python 0.1.0`; some add the language's own version, which
+/// only programs are shown. Without a language, the SDK's name has to do.
 fn sdk(sdk: &SdkView) -> String {
-    let what = match (sdk.language.as_str(), sdk.name.as_str()) {
-        ("", name) => name,
-        (language, _) => language,
-    };
+    let language = sdk.language.split_whitespace().next();
+    let what = language.unwrap_or(&sdk.name);
     format!("{what} {}", sdk.version).trim().to_owned()
 }
 
@@ -146,4 +145,24 @@ async fn follow(mut stream: Stream, output: &Output) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sdk_is_its_language_and_its_own_version() {
+        let check = |name: &str, language: &str, expected: &str| {
+            let view = SdkView {
+                name: name.to_owned(),
+                version: "0.1.0".to_owned(),
+                language: language.to_owned(),
+            };
+            assert_eq!(sdk(&view), expected);
+        };
+        check("parallax-sdk", "python 3.11.2", "python 0.1.0");
+        check("parallax-sdk", "typescript", "typescript 0.1.0");
+        check("my-own", "", "my-own 0.1.0");
+    }
 }
