@@ -99,7 +99,9 @@ impl Hosts {
     pub fn measured(&self, replica: ReplicaId, mut usage: Usage) {
         let mut all = self.usage.write();
         if let Some(before) = all.get(&replica) {
-            usage.cpu_millis = rate(before, &usage).or(before.cpu_millis);
+            // Two reports of one measurement have no time between them: then the last rate holds.
+            let known = before.cpu_millis.filter(|_| usage.cpu_ns.is_some());
+            usage.cpu_millis = rate(before, &usage).or(known);
         }
         all.insert(replica, usage);
     }

@@ -49,6 +49,7 @@ pub struct ReplicaDetail {
     pub registered: bool,
     /// Whether its host is; what is shown is what it last said.
     pub host_connected: bool,
+    /// Absent while its host is away, and where nothing was measured.
     pub usage: Option<Usage>,
     /// Tasks it was given since this server started.
     pub requests: u64,
@@ -104,6 +105,7 @@ impl App {
     }
 
     fn replica_detail(&self, name: &Name, replica: Replica) -> ReplicaDetail {
+        let host_connected = self.hosts.is_connected(replica.host);
         let found = self.directory.replica(replica.tenant, name, replica.id);
         let (in_flight, requests) = found
             .as_ref()
@@ -112,8 +114,9 @@ impl App {
             registered: found
                 .as_ref()
                 .is_some_and(|(group, _)| group.is_registered(replica.id)),
-            host_connected: self.hosts.is_connected(replica.host),
-            usage: self.hosts.usage(replica.id),
+            host_connected,
+            // What was measured before its host left says nothing of now.
+            usage: self.hosts.usage(replica.id).filter(|_| host_connected),
             requests,
             in_flight,
             replica,

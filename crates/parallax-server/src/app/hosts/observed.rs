@@ -89,6 +89,8 @@ impl App {
 
     fn measured(&self, row: &Replica, cpu_ns: Option<u64>, memory_bytes: Option<u64>) {
         if cpu_ns.is_none() && memory_bytes.is_none() {
+            // No process, or one that cannot be measured: what was before is not now.
+            self.hosts.forget_usage(row.id);
             return;
         }
         let usage = Usage {

@@ -303,3 +303,32 @@ async fn how_a_process_ended_is_told_while_the_next_one_comes_up_and_afterwards(
     let first = "exit code 3; last log line: cannot find module";
     assert_eq!(ends, [first, "nobody reported how"]);
 }
+
+#[tokio::test]
+async fn what_was_measured_is_shown_only_of_a_process_that_is_there() {
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let (_, replica) = placed(&world, &mut host).await;
+    let measured = |cpu_ns| {
+        let mut report = observed(&replica, "running");
+        (report.cpu_ns, report.memory_bytes) = (cpu_ns, Some(5));
+        vec![report]
+    };
+    let shown = async || {
+        let detail = world.app.agent(&world.admin, "scorer").await;
+        let usage = detail.expect("it is there").replicas[0].usage;
+        usage.map(|usage| (usage.cpu_millis, usage.memory_bytes))
+    };
+    host.report(measured(Some(0))).await;
+    world.app.clock.advance(Duration::from_secs(1));
+    host.report(measured(Some(500_000_000))).await;
+    assert_eq!(shown().await, Some((Some(500), Some(5))));
+    world.app.clock.advance(Duration::from_secs(1));
+    host.report(measured(None)).await;
+    assert_eq!(shown().await, Some((None, Some(5))), "CPU was not measured");
+    host.say(std::slice::from_ref(&replica), "backoff").await;
+    assert_eq!(shown().await, None, "nothing runs");
+    host.report(measured(Some(0))).await;
+    world.app.hosts.leave(&host.connection);
+    assert_eq!(shown().await, None, "its host is away");
+}
