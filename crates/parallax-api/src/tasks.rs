@@ -148,6 +148,9 @@ pub struct TaskProblem {
     /// The agent's own word, where the agent failed the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_code: Option<String>,
+    /// How long the agent asks to be left alone before another try, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// A change of a task.

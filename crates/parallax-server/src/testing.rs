@@ -273,8 +273,8 @@ pub(crate) struct HostDouble {
     pub principal: Principal,
     pub id: HostId,
     pub connection: Arc<Connection>,
-    /// Held, so that the connection counts as open.
-    pub _frames: mpsc::Receiver<Result<v1::HostDown, Status>>,
+    /// What the server sends. Held, so that the connection counts as open.
+    pub frames: mpsc::Receiver<Result<v1::HostDown, Status>>,
     state: DesiredState,
     /// The builds that it keeps.
     pub kept: Vec<v1::BuildState>,
@@ -303,7 +303,7 @@ impl HostDouble {
             principal,
             id,
             connection,
-            _frames: frames,
+            frames,
             state: DesiredState::default(),
             kept,
         }

@@ -322,6 +322,8 @@ pub struct TaskFailed {
     /// Whether trying again can help. The server retries idempotent capabilities only.
     #[prost(bool, tag = "4")]
     pub retryable: bool,
+    /// The next try comes no sooner than this; 0 leaves it to the server's own back-off. Times beyond
+    /// a day count as a day.
     #[prost(uint64, tag = "5")]
     pub retry_after_ms: u64,
     #[prost(uint32, tag = "6")]
@@ -2772,6 +2774,9 @@ pub struct TaskProblem {
     /// The agent's own code where the agent failed the task.
     #[prost(string, tag = "4")]
     pub agent_code: ::prost::alloc::string::String,
+    /// How long the agent asks to be left alone before another try; 0 where it did not say.
+    #[prost(uint64, tag = "5")]
+    pub retry_after_ms: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TaskProgress {

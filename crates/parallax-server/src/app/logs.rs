@@ -1,6 +1,6 @@
 //! Logs of replicas and builds, read from the hosts that keep them.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,9 +64,20 @@ pub struct LogFeed {
     query: LogQuery,
     /// When to look for sources that came since; only where the reader follows.
     look: Interval,
-    seen: HashSet<String>,
+    known: HashMap<String, Source>,
     open: Vec<(String, HostId, LogSubscription)>,
     ready: VecDeque<LogItem>,
+}
+
+/// What a reader has seen of one source.
+#[derive(Debug)]
+struct Source {
+    /// Its last record that was read; at first what the reader came with.
+    after: Option<LogPosition>,
+    /// Its host is away, or was when last asked: a reader that follows asks again.
+    away: bool,
+    /// The reader knows that it is away, and has read nothing of it since.
+    told: bool,
 }
 
 impl App {
@@ -88,11 +99,11 @@ impl App {
             agent: agent.to_owned(),
             query: query.clone(),
             look: tokio::time::interval(LOOK_EVERY),
-            seen: HashSet::new(),
+            known: HashMap::new(),
             open: Vec::new(),
             ready: VecDeque::new(),
         };
-        feed.subscribe_new(sources);
+        feed.subscribe_to(sources);
         Ok(feed)
     }
 
@@ -140,9 +151,22 @@ fn source_of_build(id: BuildId, host: HostId) -> (String, HostId) {
 }
 
 impl LogFeed {
-    fn subscribe_new(&mut self, sources: Vec<(String, HostId)>) {
+    /// Opens the sources that are new, and those that were away.
+    fn subscribe_to(&mut self, sources: Vec<(String, HostId)>) {
         for (source, host) in sources {
-            if self.seen.insert(source.clone()) {
+            let after = || {
+                self.query
+                    .after
+                    .iter()
+                    .find(|p| p.source == source)
+                    .cloned()
+            };
+            let known = self.known.entry(source.clone()).or_insert_with(|| Source {
+                after: after(),
+                away: true,
+                told: false,
+            });
+            if std::mem::take(&mut known.away) {
                 self.subscribe(source, host);
             }
         }
@@ -151,12 +175,7 @@ impl LogFeed {
     fn subscribe(&mut self, source: String, host: HostId) {
         let connection = match self.app.connection_of(host) {
             Ok(connection) => connection,
-            Err(error) => {
-                return self.ready.push_back(LogItem::Unavailable {
-                    source,
-                    message: error.message.into_owned(),
-                });
-            }
+            Err(error) => return self.away(source, error.message.into_owned()),
         };
         let stream_id = RequestId::new(self.app.clock.now(), random()).to_string();
         let subscription = self
@@ -165,7 +184,7 @@ impl LogFeed {
             .log_streams
             .subscribe(stream_id.clone(), host);
         let query = &self.query;
-        let after = query.after.iter().find(|p| p.source == source);
+        let after = self.known.get(&source).and_then(|s| s.after.as_ref());
         connection.send(v1::host_down::Frame::LogRequest(v1::LogRequest {
             stream_id,
             source_id: source.clone(),
@@ -192,9 +211,7 @@ impl LogFeed {
                 continue;
             };
             match frame {
-                Some(LogFrame::Records(records)) => {
-                    self.ready.extend(records.into_iter().map(LogItem::Record))
-                }
+                Some(LogFrame::Records(records)) => self.read(records),
                 Some(LogFrame::End) => drop(self.open.swap_remove(index)),
                 Some(LogFrame::Unavailable(message)) => self.lost(index, message),
                 None => self.lost(index, "the host closed the log stream".to_owned()),
@@ -225,17 +242,44 @@ impl LogFeed {
             .log_sources(self.tenant, &self.agent, &self.query)
             .await;
         match found {
-            Ok(sources) => self.subscribe_new(sources),
+            Ok(sources) => self.subscribe_to(sources),
             // The agent is gone: what is still open ends by itself.
             Err(error) if error.code == Code::NotFound => self.query.follow = false,
             Err(error) => tracing::warn!(%error, "cannot look for new replicas to follow"),
         }
     }
 
+    fn read(&mut self, records: Vec<v1::LogRecord>) {
+        if let Some(last) = records.last()
+            && let Some(source) = self.known.get_mut(&last.source_id)
+        {
+            source.told = false;
+            source.after = Some(LogPosition {
+                source: last.source_id.clone(),
+                incarnation: last.incarnation,
+                seq: last.seq,
+            });
+        }
+        self.ready.extend(records.into_iter().map(LogItem::Record));
+    }
+
     fn lost(&mut self, index: usize, message: String) {
         let (source, ..) = self.open.swap_remove(index);
-        self.ready
-            .push_back(LogItem::Unavailable { source, message });
+        self.away(source, message);
+    }
+
+    /// Says once that a source cannot be read now. A reader that follows goes on where it was as
+    /// soon as it can.
+    fn away(&mut self, source: String, message: String) {
+        let known = self.known.get_mut(&source);
+        let told = known.is_some_and(|known| {
+            known.away = true;
+            std::mem::replace(&mut known.told, true)
+        });
+        if !told {
+            self.ready
+                .push_back(LogItem::Unavailable { source, message });
+        }
     }
 
     /// Whether a source is still open.
@@ -293,3 +337,6 @@ impl std::fmt::Display for LogPosition {
         write!(f, "{}:{}:{}", self.source, self.incarnation, self.seq)
     }
 }
+
+#[cfg(test)]
+mod tests;

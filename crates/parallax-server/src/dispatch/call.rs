@@ -173,5 +173,6 @@ pub fn problem(error: &Error) -> Outcome {
                 | Code::StoreUnavailable
         ),
         agent_code: String::new(),
+        retry_after_ms: 0,
     })
 }

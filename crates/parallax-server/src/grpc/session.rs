@@ -31,6 +31,8 @@ const DRAIN_CHECK: Duration = Duration::from_millis(100);
 /// Frames taken from a busy agent between two looks at everything else.
 const BURST: u32 = 256;
 const PROTO_VERSION: u32 = 1;
+/// A day: whoever asks for more wants the task to fail.
+const LONGEST_RETRY_AFTER_MS: u64 = 24 * 60 * 60 * 1000;
 
 type Frames = mpsc::Sender<Result<Box<v1::AgentDown>, Status>>;
 
@@ -314,6 +316,7 @@ impl Session {
             message: failed.message,
             retryable: failed.retryable,
             agent_code: failed.code,
+            retry_after_ms: failed.retry_after_ms.min(LONGEST_RETRY_AFTER_MS),
         });
         self.group
             .ended(self.slot, task, id, outcome, failed.credit);

@@ -164,6 +164,7 @@ pub(crate) fn task_problem(problem: &v1::TaskProblem) -> TaskProblem {
         message: problem.message.clone(),
         retryable: problem.retryable,
         agent_code: Some(problem.agent_code.clone()).filter(|code| !code.is_empty()),
+        retry_after_ms: Some(problem.retry_after_ms).filter(|ms| *ms > 0),
     }
 }
 
@@ -221,6 +222,7 @@ mod tests {
             message: "the model refused".to_owned(),
             retryable: true,
             agent_code: "model_refused".to_owned(),
+            retry_after_ms: 0,
         };
         let expected = Problem {
             kind: "urn:parallax:error:agent_failed".to_owned(),

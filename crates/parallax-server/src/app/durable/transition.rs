@@ -1,5 +1,7 @@
 //! What news of an attempt make of a task's row: a table, without I/O.
 
+use std::time::Duration;
+
 use parallax_core::backoff::restart_delay;
 use parallax_core::error::Code;
 use parallax_core::task::{AfterLoss, CancelState, MAX_ATTEMPTS, Task, TaskState, after_loss};
@@ -45,7 +47,7 @@ fn advance(row: Task, kind: &Kind, now: Timestamp) -> Task {
             idempotent,
             ..
         } if !cancelling && retries(outcome, *idempotent, row.attempt) => {
-            let after = restart_delay(row.attempt);
+            let after = restart_delay(row.attempt).max(asked_delay(outcome));
             Task {
                 not_before: Some(now.plus(after)),
                 ..queued(row)
@@ -123,6 +125,14 @@ pub(super) fn expired_in_queue(row: Task) -> Task {
 fn retries(outcome: &Outcome, idempotent: bool, attempt: u32) -> bool {
     let retryable = matches!(outcome, Outcome::Problem(problem) if problem.retryable);
     retryable && idempotent && attempt < MAX_ATTEMPTS
+}
+
+/// How long the agent asked to be left alone.
+fn asked_delay(outcome: &Outcome) -> Duration {
+    match outcome {
+        Outcome::Problem(problem) => Duration::from_millis(problem.retry_after_ms),
+        Outcome::Success(_) => Duration::ZERO,
+    }
 }
 
 fn ended(row: Task, outcome: &Outcome) -> Task {

@@ -175,6 +175,13 @@ fn a_retry_waits_and_a_task_that_was_not_at_fault_does_not() {
     let after = |kind| next(&before, 2, &kind, at(1)).expect("it waits again");
     let failed = after(end(failure("agent_failed", true), true));
     assert_eq!(failed.not_before, Some(at(2)));
+    let asks = Outcome::Problem(v1::TaskProblem {
+        code: "agent_failed".to_owned(),
+        retryable: true,
+        retry_after_ms: 30_000,
+        ..v1::TaskProblem::default()
+    });
+    assert_eq!(after(end(asks, true)).not_before, Some(at(31)), "as asked");
     assert_eq!(after(lost(true)).not_before, None);
     assert_eq!(after(Kind::NeverReceived).not_before, None);
 }

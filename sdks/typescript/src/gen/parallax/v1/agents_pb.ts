@@ -539,6 +539,9 @@ export type TaskFailed = Message<"parallax.v1.TaskFailed"> & {
   retryable: boolean;
 
   /**
+   * The next try comes no sooner than this; 0 leaves it to the server's own back-off. Times beyond
+   * a day count as a day.
+   *
    * @generated from field: uint64 retry_after_ms = 5;
    */
   retryAfterMs: bigint;
