@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -152,8 +153,9 @@ impl Bound {
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let served = match self.tls {
             Some(tls) => {
-                let mut server =
-                    axum_server::from_tcp_rustls(self.socket, tls).map_err(ListenError::Serve)?;
+                let acceptor = RustlsAcceptor::new(tls).acceptor(NoDelayAcceptor::new());
+                let server = axum_server::from_tcp(self.socket).map_err(ListenError::Serve)?;
+                let mut server = server.acceptor(acceptor);
                 tune(server.http_builder());
                 server
                     .first_request_timeout(FIRST_REQUEST_TIMEOUT)
@@ -162,7 +164,9 @@ impl Bound {
                     .await
             }
             None => {
-                let mut server = axum_server::from_tcp(self.socket).map_err(ListenError::Serve)?;
+                let server = axum_server::from_tcp(self.socket).map_err(ListenError::Serve)?;
+                // Small frames must not wait for each other.
+                let mut server = server.acceptor(NoDelayAcceptor::new());
                 tune(server.http_builder());
                 server
                     .first_request_timeout(FIRST_REQUEST_TIMEOUT)
