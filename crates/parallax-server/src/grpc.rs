@@ -66,7 +66,11 @@ async fn look_up(app: &App, principal: &Principal) -> Result<(), Error> {
         return Err(stops());
     }
     // Boxed: it may read the store, which is a large future to keep for each stream.
-    Box::pin(app.auth.recheck(principal)).await
+    match Box::pin(app.auth.recheck(principal)).await {
+        // That the database is away says nothing of the credential.
+        Err(error) if error.code == Code::StoreUnavailable => Ok(()),
+        checked => checked,
+    }
 }
 
 fn stops() -> Error {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::agent::MAX_REPLICAS;
 use crate::secretish::looks_secret;
 
 use super::spec::{AgentSpec, HttpProbe, Resources};
@@ -16,8 +17,6 @@ pub struct SpecProblem {
     pub message: String,
 }
 
-/// Above this a typing error is likelier than a wish; hosts bound their replicas far below.
-const MAX_REPLICAS: u32 = 1_000;
 /// Linux refuses longer arguments (MAX_ARG_STRLEN); together they stay below ARG_MAX.
 const MAX_TEXT_BYTES: usize = 128 * 1024;
 /// Keeps a spec, which is stored with every revision, small.

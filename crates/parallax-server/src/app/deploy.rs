@@ -1,6 +1,6 @@
 //! Deploying: a spec and a source become a revision.
 
-use parallax_core::agent::{Agent, MAX_REPLICAS, ManagedBy, Revision};
+use parallax_core::agent::{Agent, ManagedBy, Revision};
 use parallax_core::build::build_key;
 use parallax_core::deploy::{Change, Wanted};
 use parallax_core::error::{Code, Error, Result};
@@ -54,15 +54,6 @@ impl App {
         if let Err(problems) = spec.validate() {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
             return Err(Error::new(Code::InvalidSpec, lines.join("\n")));
-        }
-        if spec
-            .replicas
-            .is_some_and(|replicas| replicas > MAX_REPLICAS)
-        {
-            return Err(Error::new(
-                Code::InvalidSpec,
-                format!("`replicas` may be at most {MAX_REPLICAS}"),
-            ));
         }
         let mut tx = self.store.read(principal.tenant).await?;
         match agents::by_name(&mut tx, &spec.name).await? {

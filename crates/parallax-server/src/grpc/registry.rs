@@ -76,7 +76,8 @@ impl v1::registry_service_server::RegistryService for RegistryGateway {
         let app = Arc::clone(&self.app);
         self.app.tasks.spawn(async move {
             let send = |event| down.send(Ok(v1::RegistryEvent { event: Some(event) }));
-            let mut revocations = app.auth.changes();
+            let ended = super::ended(&app, &principal);
+            tokio::pin!(ended);
             let mut whole = true;
             loop {
                 if std::mem::take(&mut whole) {
@@ -97,12 +98,8 @@ impl v1::registry_service_server::RegistryService for RegistryGateway {
                 }
                 let news = tokio::select! {
                     news = watch.next() => news,
-                    () = app.shutdown.cancelled() => return,
                     () = down.closed() => return,
-                    Ok(()) = revocations.changed() => match app.auth.recheck(&principal).await {
-                        Ok(()) => continue,
-                        Err(error) => return drop(down.send(Err(super::status(&error))).await),
-                    },
+                    error = &mut ended => return drop(down.send(Err(super::status(&error))).await),
                 };
                 let event = match news {
                     RegistryNews::Closed => return,

@@ -1,5 +1,6 @@
 //! A whole server, with clients that do what clients should not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parallax_core::key::Scope;
@@ -11,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 use v1::agent_service_client::AgentServiceClient;
+use v1::registry_service_client::RegistryServiceClient;
 use v1::task_service_client::TaskServiceClient;
 
 use crate::app::Receipt;
@@ -48,13 +50,21 @@ impl Running {
     }
 
     async fn key(&self, scope: Scope) -> (parallax_core::id::KeyId, Secret) {
+        self.key_for(scope, None).await
+    }
+
+    async fn key_for(
+        &self,
+        scope: Scope,
+        ttl: Option<Duration>,
+    ) -> (parallax_core::id::KeyId, Secret) {
         let app = &self.server.app;
         let admin = app.auth.authenticate(self.admin.reveal()).await;
         let wanted = NewKey {
             name: name(&format!("key-{scope}")),
             scopes: [scope].into_iter().collect(),
             groups: Vec::new(),
-            ttl: None,
+            ttl,
         };
         let made = app
             .create_key(&admin.expect("it is good"), wanted, Receipt::none())
@@ -231,5 +241,68 @@ async fn a_watch_ends_with_its_reader() {
     };
     let ended = tokio::time::timeout(PATIENCE, gone).await;
     ended.expect("the watch goes with its reader");
+    running.server.shutdown(PATIENCE).await;
+}
+
+/// Long enough to begin with, short enough to wait for.
+const SHORT: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_is_told_when_its_key_has_expired_and_closed() {
+    let running = running().await;
+    let (_, secret) = running.key_for(Scope::Agent, Some(SHORT)).await;
+    let (_up, mut down) = running.agent(&secret).await;
+    let Some(v1::agent_down::Frame::Goaway(goaway)) = next(&mut down).await else {
+        panic!("the session ends with a goodbye")
+    };
+    assert_eq!(goaway.reason(), v1::goaway::Reason::Unauthenticated);
+    assert_eq!(next(&mut down).await, None);
+    running.server.shutdown(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_of_the_registry_ends_with_its_key() {
+    let running = running().await;
+    let (_, secret) = running.key_for(Scope::Read, Some(SHORT)).await;
+    let mut client = RegistryServiceClient::new(running.channel().await);
+    let opened = client.watch(with(&secret, v1::WatchRegistryRequest::default()));
+    let mut events = opened.await.expect("it may watch").into_inner();
+    let end = async {
+        loop {
+            if let Err(status) = events.message().await {
+                return status;
+            }
+        }
+    };
+    let status = tokio::time::timeout(PATIENCE, end).await;
+    let status = status.expect("the watch ends");
+    assert_eq!(status.code(), tonic::Code::Unauthenticated, "{status}");
+    running.server.shutdown(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_finds_too_many_at_the_door_is_told_when_to_come_back() {
+    let running = running().await;
+    let (_, secret) = running.key(Scope::Agent).await;
+    let handshakes = Arc::clone(&running.server.app.handshakes);
+    let all = u32::try_from(handshakes.available_permits()).expect("a few");
+    let taken = handshakes.acquire_many_owned(all).await;
+    let (_up, frames) = mpsc::channel::<v1::AgentUp>(1);
+    let mut client = AgentServiceClient::new(running.channel().await);
+    let refused = client.session(with(&secret, ReceiverStream::new(frames)));
+    let Err(status) = refused.await else {
+        panic!("there is no room")
+    };
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    let after = status.metadata().get("retry-after-ms");
+    let after: u64 = after
+        .expect("it says when")
+        .to_str()
+        .expect("ASCII")
+        .parse()
+        .expect("milliseconds");
+    assert!((200..10_000).contains(&after), "{after}");
+    drop(taken);
+    let (_up, _down) = running.agent(&secret).await;
     running.server.shutdown(PATIENCE).await;
 }
