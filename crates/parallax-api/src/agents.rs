@@ -84,12 +84,15 @@ pub struct Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReplicaCounts {
     pub desired: u32,
+    /// For a lease's time after a server's start, and after a host's connection was lost, those
+    /// that have not been heard since count as they did before; `conditions` says so.
     pub ready: u32,
     /// Of the wanted revision, ready or not.
     pub updated: u32,
 }
 
-/// A lasting fact, such as a missing isolation.
+/// What a reader should know beside the phase: `HostConnected` and `AgentConnected` do not hold
+/// while what is shown is what was last observed, `Isolated` where a host runs it without walls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Condition {
     pub kind: String,

@@ -636,6 +636,8 @@ export interface TaskProblem {
   readonly agent_code?: string | null
   readonly code: 'invalid_request' | 'invalid_spec' | 'invalid_source' | 'start_command_missing' | 'plan_failed' | 'invalid_input' | 'unauthenticated' | 'credential_expired' | 'forbidden' | 'not_found' | 'already_exists' | 'conflict' | 'idempotency_mismatch' | 'managed_elsewhere' | 'too_large' | 'resource_exhausted' | 'agent_unavailable' | 'capability_unknown' | 'agent_failed' | 'agent_lost' | 'deadline_exceeded' | 'cancelled' | 'isolation_unavailable' | 'host_unavailable' | 'storage_full' | 'store_unavailable' | 'shutting_down' | 'not_implemented' | 'internal'
   readonly message: string
+  /** How long the agent asks to be left alone before another try, in milliseconds. */
+  readonly retry_after_ms?: number | null
   readonly retryable: boolean
 }
 
