@@ -83,7 +83,10 @@ export interface CapabilityView {
   readonly version: string
 }
 
-/** A lasting fact, such as a missing isolation. */
+/**
+ * What a reader should know beside the phase: `HostConnected` and `AgentConnected` do not hold
+ * while what is shown is what was last observed, `Isolated` where a host runs it without walls.
+ */
 export interface Condition {
   readonly holds: boolean
   readonly kind: string
@@ -482,6 +485,10 @@ export type RegistryEvent = {
 
 export interface ReplicaCounts {
   readonly desired: number
+  /**
+   * For a lease's time after a server's start, and after a host's connection was lost, those
+   * that have not been heard since count as they did before; `conditions` says so.
+   */
   readonly ready: number
   /** Of the wanted revision, ready or not. */
   readonly updated: number
