@@ -248,7 +248,7 @@ fn build_words(build: &BuildView, said: &str) -> String {
     let reason = build.reason.map_or("", Reason::as_str);
     let message = match (reason, build.message.as_str()) {
         ("", "") => String::new(),
-        (_, message) if message == said => String::new(),
+        (_, message) if said.ends_with(message) => String::new(),
         (reason, "") => format!(": {reason}"),
         ("", message) => format!(": {message}"),
         (reason, message) => format!(": {reason}: {message}"),
