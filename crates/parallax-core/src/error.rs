@@ -96,6 +96,21 @@ impl fmt::Display for Code {
     }
 }
 
+impl Code {
+    /// Whether the same request may succeed later although nobody changes anything.
+    #[must_use]
+    pub const fn is_retryable(self) -> bool {
+        matches!(
+            self,
+            Self::AgentUnavailable
+                | Self::HostUnavailable
+                | Self::ResourceExhausted
+                | Self::ShuttingDown
+                | Self::StoreUnavailable
+        )
+    }
+}
+
 impl std::str::FromStr for Code {
     type Err = UnknownCode;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use parallax_core::error::{Code, Error};
+use parallax_core::error::Error;
 use parallax_core::id::{TaskId, TenantId};
 use parallax_core::name::Name;
 use parallax_proto::v1;
@@ -165,13 +165,7 @@ pub fn problem(error: &Error) -> Outcome {
     Outcome::Problem(v1::TaskProblem {
         code: error.code.as_str().to_owned(),
         message: error.message.to_string(),
-        retryable: matches!(
-            error.code,
-            Code::AgentUnavailable
-                | Code::ResourceExhausted
-                | Code::ShuttingDown
-                | Code::StoreUnavailable
-        ),
+        retryable: error.code.is_retryable(),
         agent_code: String::new(),
         retry_after_ms: 0,
     })

@@ -23,7 +23,7 @@ pub(crate) struct Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let retryable = is_retryable(error.code);
+        let retryable = error.code.is_retryable();
         Self {
             error,
             task: None,
@@ -166,18 +166,6 @@ pub(crate) fn task_problem(problem: &v1::TaskProblem) -> TaskProblem {
         agent_code: Some(problem.agent_code.clone()).filter(|code| !code.is_empty()),
         retry_after_ms: Some(problem.retry_after_ms).filter(|ms| *ms > 0),
     }
-}
-
-/// Whether the same request may succeed later although nobody changes anything.
-const fn is_retryable(code: Code) -> bool {
-    matches!(
-        code,
-        Code::AgentUnavailable
-            | Code::ResourceExhausted
-            | Code::ShuttingDown
-            | Code::StoreUnavailable
-            | Code::HostUnavailable
-    )
 }
 
 /// `not_found` → `Not found`.

@@ -29,6 +29,12 @@ async fn a_reader_goes_on_after_its_cursor() {
         .await;
     let next = parsed(&rest.next().await.expect("there is more"));
     assert!(next["cursor"].as_u64() > first["cursor"].as_u64(), "{next}");
+    // As a browser asks after its connection broke: the header counts, not the old address.
+    let mut again = world
+        .ours
+        .stream_after("/api/events?after=0", NDJSON, &cursor)
+        .await;
+    assert_eq!(parsed(&again.next().await.expect("there is more")), next);
 }
 
 #[tokio::test]

@@ -254,6 +254,14 @@ impl Client {
             .await;
         lines(sent.expect("the server answers"))
     }
+
+    /// Opens a stream again after the cursor `last`.
+    pub(crate) async fn stream_after(&self, path: &str, accept: &str, last: &str) -> Lines {
+        let request = self.request(Method::GET, path);
+        let request = request.header("accept", accept);
+        let sent = request.header("last-event-id", last).send().await;
+        lines(sent.expect("the server answers"))
+    }
 }
 
 pub(crate) async fn read(request: reqwest::RequestBuilder) -> Answer {
