@@ -42,6 +42,59 @@ pub fn context_of(_: &tracing::Span) -> Option<(String, String)> {
     None
 }
 
+/// The server's part of one call as a span, from when it was taken on until this is dropped.
+///
+/// Nothing, and of no size, in a build that sends no traces.
+#[derive(Debug, Default)]
+pub struct CallSpan {
+    #[cfg(feature = "otel")]
+    _span: Option<tracing::Span>,
+}
+
+/// What marks the spans that are sent.
+#[cfg(feature = "otel")]
+const CALLS: &str = "parallax::call";
+
+/// What a span says of its call.
+#[derive(Debug, Clone, Copy)]
+pub struct CallNames<'a> {
+    pub agent: &'a str,
+    pub capability: &'a str,
+    pub task: &'a str,
+}
+
+impl CallSpan {
+    /// Begins a span that goes on with the caller's trace, or begins one, and puts its own context
+    /// in the caller's place for whoever comes after. Where no collector is set up, what the caller
+    /// sent stays as it is: nothing is invented.
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn begin(names: CallNames<'_>, traceparent: &mut String, tracestate: &mut String) -> Self {
+        let span = tracing::info_span!(
+            target: CALLS,
+            "call",
+            otel.name = format!("invoke {}/{}", names.agent, names.capability),
+            otel.kind = "server",
+            parallax.agent = names.agent,
+            parallax.capability = names.capability,
+            parallax.task = names.task,
+        );
+        go_on(&span, traceparent, tracestate);
+        let Some((parent, state)) = context_of(&span) else {
+            return Self::default();
+        };
+        (*traceparent, *tracestate) = (parent, state);
+        Self { _span: Some(span) }
+    }
+
+    /// Nothing: this build sends no traces, and what the caller sent stays as it is.
+    #[cfg(not(feature = "otel"))]
+    #[must_use]
+    pub fn begin(_: CallNames<'_>, _: &mut String, _: &mut String) -> Self {
+        Self::default()
+    }
+}
+
 #[cfg(feature = "otel")]
 pub(crate) use otlp::Exporter;
 
@@ -51,8 +104,9 @@ mod otlp {
     use opentelemetry::trace::TracerProvider;
     use opentelemetry_otlp::WithExportConfig;
     use opentelemetry_sdk::Resource;
-    use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
-    use tracing_opentelemetry::OpenTelemetryLayer;
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::filter::{LevelFilter, Targets};
     use tracing_subscriber::registry::LookupSpan;
 
     use crate::InitError;
@@ -80,11 +134,18 @@ mod otlp {
             Ok(Self(provider))
         }
 
-        pub(crate) fn layer<S>(&self) -> OpenTelemetryLayer<S, SdkTracer>
+        /// Takes the spans of calls alone: those of the connection to the collector would beget
+        /// more of themselves.
+        pub(crate) fn layer<S>(&self) -> impl Layer<S> + use<S>
         where
             S: tracing::Subscriber + for<'span> LookupSpan<'span>,
         {
-            tracing_opentelemetry::layer().with_tracer(self.0.tracer(SERVICE))
+            let ours = Targets::new().with_target(super::CALLS, LevelFilter::INFO);
+            let layer = tracing_opentelemetry::layer().with_tracer(self.0.tracer(SERVICE));
+            layer
+                .with_location(false)
+                .with_threads(false)
+                .with_filter(ours)
         }
 
         /// Sends what is left, for as long as the collector's timeout allows.
@@ -147,6 +208,35 @@ mod tests {
             let (parent, state) = context_of(&span).expect("the span is recorded");
             assert!(parent.starts_with(&format!("00-{trace}-")), "{parent}");
             assert_eq!(state, "a=b");
+        });
+    }
+
+    #[test]
+    fn a_call_passes_on_its_own_span_and_without_a_collector_the_callers() {
+        let names = CallNames {
+            agent: "a",
+            capability: "c",
+            task: "t",
+        };
+        let caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let begin = |parent: &str| {
+            let (mut parent, mut state) = (parent.to_owned(), String::new());
+            let span = CallSpan::begin(names, &mut parent, &mut state);
+            (span, parent)
+        };
+        assert_eq!(begin(caller).1, caller);
+        assert_eq!(begin("").1, "");
+        let provider = SdkTracerProvider::builder().build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            let (_span, parent) = begin(caller);
+            assert!(
+                parent.starts_with(&caller[..36]) && parent != caller,
+                "{parent}"
+            );
+            let (_span, fresh) = begin("nonsense");
+            assert_eq!(fresh.len(), caller.len(), "{fresh}");
         });
     }
 }

@@ -205,7 +205,9 @@ impl World {
 
     /// The program, in the environment that all of its processes get.
     fn command(&self) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(parallax());
+        let program = held(&self.serve).program.clone();
+        let program = program.unwrap_or_else(|| parallax().to_owned());
+        let mut command = tokio::process::Command::new(program);
         command
             .env_clear()
             .env("PATH", environment::path())

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parallax_core::error::{Error, Result};
 use parallax_core::task::{CancelState, Task, TaskState};
 use parallax_store::tasks;
+use parallax_telemetry::trace::CallSpan;
 use tokio::time::Instant;
 
 use super::App;
@@ -170,6 +171,8 @@ impl App {
                 unix_ms: end.unix_millis(),
             }),
             context,
+            // Its span ended with the submission, and is the parent of what the agent does.
+            span: CallSpan::default(),
         })
     }
 

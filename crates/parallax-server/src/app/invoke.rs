@@ -10,6 +10,7 @@ use parallax_core::key::{Principal, Scope};
 use parallax_core::name::Name;
 use parallax_proto::v1;
 use parallax_store::{StoreError, agents, instances};
+use parallax_telemetry::trace::{CallNames, CallSpan};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -143,11 +144,17 @@ impl App {
         }
         let now = self.clock.now();
         let id = TaskId::new(now, random());
-        let context = CallContext {
+        let mut context = CallContext {
             message_id: id.to_string(),
             caller: principal.name.clone(),
             ..request.context
         };
+        let names = CallNames {
+            agent: agent.as_str(),
+            capability: &request.capability,
+            task: &context.message_id,
+        };
+        let span = CallSpan::begin(names, &mut context.traceparent, &mut context.tracestate);
         Ok(Arc::new(Call {
             tenant: principal.tenant,
             id,
@@ -160,6 +167,7 @@ impl App {
                 unix_ms: now.plus(asked).unix_millis(),
             }),
             context,
+            span,
         }))
     }
 

@@ -6,6 +6,7 @@ use parallax_core::error::Error;
 use parallax_core::id::{TaskId, TenantId};
 use parallax_core::name::Name;
 use parallax_proto::v1;
+use parallax_telemetry::trace::CallSpan;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -26,6 +27,8 @@ pub struct Call {
     pub idempotency_key: String,
     pub deadline: Option<CallDeadline>,
     pub context: CallContext,
+    /// Ends with the call.
+    pub span: CallSpan,
 }
 
 impl Call {

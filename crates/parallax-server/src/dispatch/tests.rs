@@ -224,6 +224,7 @@ pub(crate) fn call(capability: &str, within: Option<Duration>) -> Arc<Call> {
             unix_ms: 0,
         }),
         context: CallContext::default(),
+        span: parallax_telemetry::trace::CallSpan::default(),
     })
 }
 

@@ -11,6 +11,7 @@ use parallax_proto::v1;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::App;
@@ -56,6 +57,7 @@ impl v1::task_service_server::TaskService for TaskGateway {
             app: Arc::clone(&self.app),
             principal,
             down,
+            trace: trace_of(request.metadata()),
             open: Vec::new(),
             last: None,
         };
@@ -70,6 +72,7 @@ impl v1::task_service_server::TaskService for TaskGateway {
         request: Request<v1::SubmitTaskRequest>,
     ) -> Result<Response<v1::TaskView>, Status> {
         let principal = super::principal(&request)?;
+        let trace = trace_of(request.metadata());
         let body = request.into_inner();
         let submission = Submission {
             request: InvokeRequest {
@@ -77,7 +80,7 @@ impl v1::task_service_server::TaskService for TaskGateway {
                 capability: body.capability,
                 input: body.input.unwrap_or_default(),
                 deadline: Some(Duration::from_millis(body.deadline_ms)),
-                context: body.context.unwrap_or_default(),
+                context: in_trace(body.context.unwrap_or_default(), &trace),
             },
             idempotency_key: Some(body.idempotency_key).filter(|key| !key.is_empty()),
         };
@@ -167,11 +170,37 @@ async fn relay(
     Ok(())
 }
 
+/// The trace that a caller's metadata names, as far as it is text.
+fn trace_of(metadata: &MetadataMap) -> v1::TaskContext {
+    let text = |name| metadata.get(name).and_then(|value| value.to_str().ok());
+    let text = |name| text(name).unwrap_or_default().to_owned();
+    v1::TaskContext {
+        traceparent: text("traceparent"),
+        tracestate: text("tracestate"),
+        baggage: text("baggage"),
+        ..v1::TaskContext::default()
+    }
+}
+
+/// A call's own trace, or else that of its metadata.
+fn in_trace(mut context: v1::TaskContext, metadata: &v1::TaskContext) -> v1::TaskContext {
+    if context.traceparent.is_empty() && !metadata.traceparent.is_empty() {
+        context.traceparent.clone_from(&metadata.traceparent);
+        context.tracestate.clone_from(&metadata.tracestate);
+    }
+    if context.baggage.is_empty() && !metadata.baggage.is_empty() {
+        context.baggage.clone_from(&metadata.baggage);
+    }
+    context
+}
+
 /// One caller's stream of attached calls.
 struct Caller {
     app: Arc<App>,
     principal: Principal,
     down: mpsc::Sender<v1::InvokeDown>,
+    /// Of calls that name no trace of their own.
+    trace: v1::TaskContext,
     /// Calls to abandon when the stream ends; ended ones are swept out as the list grows.
     open: Vec<OpenCall>,
     /// The group that was called last: streams tend to stay with one agent.
@@ -238,7 +267,7 @@ impl Caller {
             capability: call.capability,
             input: call.input.unwrap_or_default(),
             deadline: Some(Duration::from_millis(call.deadline_ms)),
-            context: call.context.unwrap_or_default(),
+            context: in_trace(call.context.unwrap_or_default(), &self.trace),
         };
         let name = match self.name_of(&request.agent).await {
             Ok(name) => name,

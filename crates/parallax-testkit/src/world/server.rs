@@ -1,7 +1,7 @@
 //! The server process of a world.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub struct Serve {
     pub args: Vec<String>,
     /// Whether it serves TLS, with a certificate of an authority of the world's own.
     pub tls: bool,
+    /// Another build of the program than [`super::parallax`].
+    pub program: Option<PathBuf>,
 }
 
 impl Default for Serve {
@@ -30,6 +32,7 @@ impl Default for Serve {
             listen: "127.0.0.1:0".to_owned(),
             args: Vec::new(),
             tls: false,
+            program: None,
         }
     }
 }
@@ -42,6 +45,14 @@ impl Serve {
             tls: true,
             ..Self::default()
         }
+    }
+
+    /// The same by another build of the program, with options that it has.
+    #[must_use]
+    pub fn by(mut self, program: &str, args: &[&str]) -> Self {
+        self.program = Some(program.into());
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
     }
 
     /// The same without a host of its own.

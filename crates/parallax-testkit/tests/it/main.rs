@@ -13,3 +13,4 @@ mod modes;
 mod scripted_agent;
 mod sdk_clients;
 mod tls;
+mod traces;

@@ -56,6 +56,7 @@ fn held(world: &World, agent: &str, entry: Entry) -> (TaskId, (Agent, Reply)) {
         idempotency_key: String::new(),
         deadline: None,
         context: CallContext::default(),
+        span: parallax_telemetry::trace::CallSpan::default(),
     });
     let reply = submit_call(&group, &call);
     (call.id, (session, reply))
