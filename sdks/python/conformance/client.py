@@ -186,11 +186,12 @@ async def durable() -> None:
 
 
 async def running(task_id: str) -> None:
-    async with aclosing(client.tasks.events(task_id)) as events:
-        async for event in events:
-            if event.task.state == "running":
-                return
-    raise RuntimeError(f"{task_id} ended before it ran")
+    """That an agent has taken a task on is no change of its own, but shows in its state."""
+
+    async def taken() -> bool:
+        return (await client.tasks.get(task_id)).state == "running"
+
+    await until(taken)
 
 
 async def watches() -> None:

@@ -125,14 +125,9 @@ async function durable() {
   say('survived', { state: (await waiting).state })
 }
 
-/** @param {string} id */
+/** That an agent has taken a task on is no change of its own, but shows in its state. @param {string} id */
 async function running(id) {
-  for await (const { task } of client.tasks.events(id)) {
-    if (task.state === 'running') {
-      return
-    }
-  }
-  throw new Error(`${id} ended before it ran`)
+  await until(async () => (await client.tasks.get(id)).state === 'running')
 }
 
 async function watches() {

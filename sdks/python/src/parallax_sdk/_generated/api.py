@@ -105,7 +105,7 @@ class CapabilityView(_CapabilityView, total=False):
 
 
 class Condition(TypedDict):
-    """A lasting fact, such as a missing isolation."""
+    """What a reader should know beside the phase: `HostConnected` and `AgentConnected` do not hold"""
 
     holds: bool
     kind: str
@@ -687,6 +687,7 @@ class TaskProblem(_TaskProblem, total=False):
     """Why a task has no answer."""
 
     agent_code: str | None
+    retry_after_ms: int | None
 
 
 class TaskOutcome(TypedDict, total=False):
