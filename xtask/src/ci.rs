@@ -1,7 +1,8 @@
 //! `cargo xtask ci [--full]`: everything that a change has to pass, with the time of each part.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
+use crate::cache::Cache;
 use crate::process::{Workspace, run as run_command};
 use crate::steps::{Reported, Steps, say};
 use crate::test::counts::Counts;
@@ -10,7 +11,7 @@ use crate::{codegen, demo, test, tidy};
 /// The command line of `ci`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Add the long fault seeds and the licence check
+    /// Add the long fault seeds, the licence check and the traces over OTLP
     #[arg(long)]
     full: bool,
 }
@@ -50,6 +51,9 @@ fn parts(workspace: &Workspace, args: &Args, steps: &mut Steps, counts: &mut Cou
     };
     counts.add(test::collect(workspace, &test_args, steps)?);
     test::verdict(counts)?;
+    if args.full {
+        steps.run("traces over OTLP", || traces(workspace))?;
+    }
     steps.run("demo --once", || demo::run(workspace, &demo::Args::once()))
 }
 
@@ -59,14 +63,32 @@ fn clippy(workspace: &Workspace) -> Result<()> {
     run_command(clippy.args(["--", "--deny", "warnings"]))
 }
 
-/// Licences, bans and sources; advisories change without a change of ours and do not block.
+/// Licences, bans and sources; advisories change without a change of ours, need a database from
+/// elsewhere, and do not block.
 fn deny(workspace: &Workspace) -> Result<Counts> {
-    let mut counts = Counts::default();
-    if workspace.which("cargo-deny").is_none() {
-        counts.skip("cargo deny", "cargo-deny is not installed");
-        return Ok(counts);
-    }
-    let mut deny = workspace.cargo();
-    run_command(deny.args(["deny", "check", "licenses", "bans", "sources"]))?;
-    Ok(counts)
+    let cache = Cache::open(&workspace.config)?;
+    let tool = cache.once("tools-cargo-deny-0.20.2", |folder| {
+        say("   installing cargo-deny 0.20.2");
+        let mut install = workspace.cargo();
+        install.args(["install", "cargo-deny", "--locked", "--version", "0.20.2"]);
+        install.env("CARGO_TARGET_DIR", folder.join("target"));
+        run_command(install.arg("--root").arg(folder))?;
+        std::fs::remove_dir_all(folder.join("target")).context("removing what built cargo-deny")
+    })?;
+    let mut deny = workspace.command(tool.join("bin/cargo-deny"));
+    run_command(deny.args(["--all-features", "check", "licenses", "bans", "sources"]))?;
+    Ok(Counts::default())
+}
+
+/// Spans over OTLP, by a build of the product that sends them.
+fn traces(workspace: &Workspace) -> Result<()> {
+    let mut test = workspace.cargo();
+    test.args([
+        "test",
+        "--package",
+        "parallax-testkit",
+        "--features",
+        "otel",
+    ]);
+    run_command(test.args(["--test", "it", "traces::"]))
 }

@@ -148,6 +148,7 @@ pub fn test_typescript(workspace: &Workspace, cache: &Cache) -> Result<Counts> {
         return Ok(skipped(TYPESCRIPT, reason));
     }
     let dir = build_typescript(workspace, cache)?;
+    run(npm(workspace, cache, &dir).args(["run", "--silent", "typecheck"]))?;
     node_tests(workspace, cache, &dir, TYPESCRIPT)
 }
 
@@ -170,6 +171,9 @@ pub fn test_python(workspace: &Workspace, cache: &Cache) -> Result<Counts> {
     }
     let env = python_sdk_env(workspace, cache)?;
     let dir = workspace.root.join(PYTHON);
+    let mut mypy = python(workspace, cache, &env);
+    mypy.current_dir(&dir).args(["-m", "mypy", "--cache-dir"]);
+    run(mypy.arg(cache.path("mypy")))?;
     python_tests(workspace, cache, &env, &dir, PYTHON)
 }
 
