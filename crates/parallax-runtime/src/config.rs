@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parallax_core::host::IsolationMeans;
@@ -120,16 +120,27 @@ const DEFAULT_USAGE_INTERVAL: Duration = Duration::from_secs(5);
 /// How a host proves who it is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum CredentialSource {
-    /// A file with the credential, read again at each connect so that it can be replaced.
+    /// A file with the credential, read again at each connect so that it can be replaced, and
+    /// replaced when the control plane renews it.
     File(PathBuf),
     /// A single-use token, traded for a credential that is kept in a 0600 file. When the file
-    /// exists already, the token is not used.
+    /// exists already, the token is used only once the control plane refuses what it holds.
     Join {
         /// What `parallax hosts token` printed.
         token: String,
         /// Where the credential is kept.
         keep_at: PathBuf,
     },
+}
+
+impl CredentialSource {
+    /// Where the credential is kept.
+    pub(crate) fn file(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Join { keep_at, .. } => keep_at,
+        }
+    }
 }
 
 impl fmt::Debug for CredentialSource {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use crate::build::Connection;
-use crate::config::HostConfig;
+use crate::config::{CredentialSource, HostConfig};
 use crate::error::chain;
 use crate::hub::Command;
 use crate::view::View;
@@ -76,6 +76,17 @@ impl Session {
                     self.ready.send_replace(Reception::Refused(words));
                     return;
                 }
+                Err(talk::SessionError::Refused(status)) if self.may_join_again(&status) => {
+                    let file = self.config.credential.file();
+                    tracing::info!(
+                        reason = status.message(),
+                        "the kept credential is no good; joining with the token"
+                    );
+                    if let Err(error) = std::fs::remove_file(file) {
+                        tracing::error!(%error, file = %file.display(), "cannot be removed");
+                    }
+                    None
+                }
                 Err(error) => {
                     failures = if error.was_welcome() {
                         0
@@ -96,6 +107,14 @@ impl Session {
                 () = stop.cancelled() => return,
             }
         }
+    }
+
+    /// Whether the credential that was kept is refused, and a token was given that may buy another.
+    fn may_join_again(&self, status: &Status) -> bool {
+        let has_token = matches!(self.config.credential, CredentialSource::Join { .. });
+        has_token
+            && status.code() == Code::Unauthenticated
+            && self.config.credential.file().exists()
     }
 
     async fn once(&mut self) -> Result<Farewell, talk::SessionError> {

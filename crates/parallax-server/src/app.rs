@@ -57,6 +57,9 @@ pub struct Limits {
     pub cancel_grace: Duration,
     /// Validity of a hosted agent's credential; renewed at half of it.
     pub replica_credential_ttl: Duration,
+    /// Validity of a host's own credential, renewed at half of it; no end when absent: a host that
+    /// was away for longer has to join again.
+    pub host_credential_ttl: Option<Duration>,
     /// Largest source archive, compressed.
     pub max_source_bytes: u64,
     /// How long a build may take.
@@ -75,6 +78,7 @@ impl Default for Limits {
             max_deadline: Duration::from_secs(24 * 3600),
             cancel_grace: Duration::from_secs(10),
             replica_credential_ttl: Duration::from_secs(3600),
+            host_credential_ttl: None,
             max_source_bytes: 256 * 1024 * 1024,
             build_deadline: Duration::from_secs(20 * 60),
             dead_replicas_kept: 5,

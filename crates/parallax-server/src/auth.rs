@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use parallax_core::error::{Code, Error, Result};
-use parallax_core::id::{KeyId, TenantId};
+use parallax_core::id::{KeyId, ReplicaId, TenantId};
 use parallax_core::key::{ApiKey, KeyState, Principal, PrincipalKind, Scope};
 use parallax_core::time::Timestamp;
 use parallax_store::{Store, keys};
@@ -30,6 +30,8 @@ pub struct Authenticator {
     clock: Clock,
     pepper: Pepper,
     kept: RwLock<HashMap<KeyId, Arc<Kept>>>,
+    /// When the newest credential of each hosted agent's replica expires.
+    newest: RwLock<HashMap<ReplicaId, Timestamp>>,
     changes: watch::Sender<u64>,
 }
 
@@ -61,6 +63,7 @@ impl Authenticator {
             clock,
             pepper,
             kept: RwLock::default(),
+            newest: RwLock::default(),
             changes: watch::channel(0).0,
         }
     }
@@ -104,7 +107,7 @@ impl Authenticator {
     /// As [`Self::authenticate`].
     pub async fn recheck(&self, principal: &Principal) -> Result<()> {
         let now = self.clock.now();
-        if principal.expires_at.is_some_and(|end| end <= now) {
+        if self.end_of(principal).is_some_and(|end| end <= now) {
             return Err(expired());
         }
         match principal.key_id() {
@@ -113,9 +116,22 @@ impl Authenticator {
         }
     }
 
-    /// Returns when the credential expires; never, where it has no end.
+    /// When what a credential has opened must end. A hosted agent's streams go on as long as its
+    /// replica is given new credentials: it reads the newest at its next connect.
+    fn end_of(&self, principal: &Principal) -> Option<Timestamp> {
+        let own = principal.expires_at?;
+        let newest = match &principal.kind {
+            PrincipalKind::Replica { replica, .. } => self.newest.read().get(replica).copied(),
+            _ => None,
+        };
+        Some(newest.map_or(own, |newest| newest.max(own)))
+    }
+
+    /// Returns when the credential expires, as far as is known now; never, where it has no end.
     pub fn expiry(&self, principal: &Principal) -> impl Future<Output = ()> + use<> {
-        let left = principal.expires_at.map(|end| end.since(self.clock.now()));
+        let left = self
+            .end_of(principal)
+            .map(|end| end.since(self.clock.now()));
         async move {
             match left {
                 Some(left) => tokio::time::sleep(left).await,
@@ -124,9 +140,14 @@ impl Authenticator {
         }
     }
 
-    /// Makes a hosted agent's credential.
+    /// Makes a hosted agent's credential; streams that an earlier one has opened go on with it.
     #[must_use]
     pub fn mint_replica(&self, claims: &ReplicaClaims) -> token::Secret {
+        let now = self.clock.now();
+        let mut newest = self.newest.write();
+        newest.retain(|_, end| *end > now);
+        newest.insert(claims.replica, claims.expires_at);
+        drop(newest);
         token::mint_replica(&self.pepper, claims)
     }
 
@@ -271,7 +292,7 @@ fn unknown() -> Error {
     )
 }
 
-pub(crate) fn expired() -> Error {
+fn expired() -> Error {
     Error::new(
         Code::CredentialExpired,
         "the credential has expired; ask for a new one",

@@ -14,7 +14,6 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::app::App;
-use crate::auth;
 
 pub(crate) use agents::AgentGateway;
 pub(crate) use blobs::BlobGateway;
@@ -48,7 +47,11 @@ async fn ended(app: &App, principal: &Principal) -> Error {
     loop {
         tokio::select! {
             () = &mut shutdown => return stops(),
-            () = &mut expiry => return auth::expired(),
+            () = &mut expiry => match look_up(app, principal).await {
+                // It was renewed meanwhile.
+                Ok(()) => expiry.set(app.auth.expiry(principal)),
+                Err(error) => return error,
+            },
             Ok(()) = revocations.changed() => if let Err(error) = look_up(app, principal).await {
                 return error;
             },

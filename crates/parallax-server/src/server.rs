@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parallax_core::error::Error;
+use parallax_core::error::{Code, Error};
 use parallax_core::id::{KeyId, TenantId};
 use parallax_core::key::{Principal, PrincipalKind, Scope};
 use parallax_proto::v1;
@@ -179,6 +179,20 @@ impl Server {
         self.app
             .mint_join_token(&self.operator(), Receipt::none())
             .await
+    }
+
+    /// Whether a credential that this machine's host has kept still lets it in.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub async fn lets_in(&self, credential: &str) -> Result<bool, Error> {
+        match self.app.auth.authenticate(credential).await {
+            Ok(_) => Ok(true),
+            Err(error) => match error.code {
+                Code::Unauthenticated | Code::CredentialExpired => Ok(false),
+                _ => Err(error),
+            },
+        }
     }
 
     /// The server's own hand: what it does for whoever started it.

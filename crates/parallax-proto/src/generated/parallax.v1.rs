@@ -1564,6 +1564,7 @@ pub struct DesiredBuild {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CredentialUpdate {
+    /// Empty: the host's own credential, for its next connection.
     #[prost(string, tag = "1")]
     pub replica_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]

@@ -116,8 +116,9 @@ async fn join(
     Ok(answer.credential)
 }
 
-/// Keeps a credential in a 0600 file. The token that bought it is spent, so it must not be lost.
-fn keep(path: &Path, credential: &str) -> Result<(), HostError> {
+/// Keeps a credential in a 0600 file. What bought it, or came before it, is
+/// worthless soon, so it must not be lost.
+pub(super) fn keep(path: &Path, credential: &str) -> Result<(), HostError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let tmp = path.with_extension("new");

@@ -14,9 +14,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use super::connect::keep;
 use super::{Reception, Session};
 use crate::build::Connection;
-use crate::error::HostError;
+use crate::error::{HostError, blocking, chain};
 use crate::hub::Command;
 use crate::logs;
 use crate::task::Task;
@@ -264,6 +265,9 @@ impl<'a> Talk<'a> {
                 self.session.config.lead_home(&mut desired);
                 self.pass_on(Command::Desired(Box::new(desired))).await?;
             }
+            Some(host_down::Frame::Credential(update)) if update.replica_id.is_empty() => {
+                self.keep_credential(update.token).await;
+            }
             Some(host_down::Frame::Credential(update)) => {
                 self.pass_on(Command::Credential(update)).await?;
             }
@@ -276,6 +280,19 @@ impl<'a> Talk<'a> {
             Some(host_down::Frame::Welcome(_)) | None => {}
         }
         Ok(None)
+    }
+
+    /// Keeps the host's own next credential, for the next connection.
+    async fn keep_credential(&self, credential: String) {
+        let path = self.session.config.credential.file().to_path_buf();
+        match blocking(move || keep(&path, &credential)).await {
+            Ok(()) => tracing::info!("the host's credential was renewed"),
+            // The old one is good for a while; a session after it is refused with that reason.
+            Err(error) => tracing::error!(
+                error = chain(&error),
+                "the host's next credential cannot be kept"
+            ),
+        }
     }
 
     async fn pass_on(&self, command: Command) -> Result<(), SessionError> {
@@ -303,7 +320,7 @@ impl<'a> Talk<'a> {
             if let Err(message) = logs::serve(&hub, &connection, request).await {
                 let unavailable = LogUnavailable {
                     stream_id,
-                    message: crate::error::chain(&message),
+                    message: chain(&message),
                 };
                 let frame = Some(host_up::Frame::LogUnavailable(unavailable));
                 // Without a session there is nobody to tell.

@@ -1,6 +1,7 @@
 //! Hosts: joining, what they should run, what they report.
 
 mod builds;
+mod credentials;
 mod desired;
 mod facts;
 mod observed;
@@ -127,12 +128,7 @@ impl App {
             })
         });
         let id = id.await?;
-        let key_id = KeyId::new(now, random());
-        let key_name = format!("host-{}", &key_id.to_string()[20..])
-            .parse()
-            .map_err(Error::internal)?;
-        let (key, secret) = self.host_key(principal, key_id, key_name, Some(id));
-        self.store_key(principal, &key, Receipt::none()).await?;
+        let (_, secret) = self.mint_host_credential(principal, id).await?;
         Ok((id, secret))
     }
 
@@ -155,7 +151,10 @@ impl App {
             host,
             single_use: host.is_none(),
             created_at: now,
-            expires_at: host.is_none().then(|| now.plus(JOIN_TOKEN_TTL)),
+            expires_at: match host {
+                None => Some(now.plus(JOIN_TOKEN_TTL)),
+                Some(_) => self.limits.host_credential_ttl.map(|ttl| now.plus(ttl)),
+            },
             revoked_at: None,
             last_used_at: None,
         };

@@ -139,6 +139,26 @@ async fn a_replicas_credential_says_who_it_is_until_it_expires() {
 }
 
 #[tokio::test]
+async fn what_a_replica_has_open_ends_with_its_newest_credential() {
+    let world = World::new().await;
+    let auth = &world.app.auth;
+    let hour = Duration::from_secs(3600);
+    let end = world.app.clock.now().plus(hour);
+    let token = auth.mint_replica(&claims(&world, end));
+    let principal = auth.authenticate(token.reveal()).await;
+    let principal = principal.expect("it is good");
+    let newer = claims(&world, end.plus(hour / 2));
+    let renewed = auth.mint_replica(&newer);
+    assert_ne!(renewed, token);
+    world.app.clock.advance(hour);
+    auth.recheck(&principal).await.expect("it was renewed");
+    assert_eq!(code(&world, token.reveal()).await, Code::CredentialExpired);
+    world.app.clock.advance(hour / 2);
+    let over = auth.recheck(&principal).await.expect_err("it was not");
+    assert_eq!(over.code, Code::CredentialExpired);
+}
+
+#[tokio::test]
 async fn a_credential_of_another_server_is_refused() {
     let (ours, theirs) = (World::new().await, World::new().await);
     let end = ours.app.clock.now().plus(Duration::from_secs(60));

@@ -21,8 +21,11 @@ const OUTBOUND_FRAMES: usize = 256;
 /// How long a host may be silent before it counts as gone.
 const HOST_TTL: Duration = Duration::from_secs(20);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often credentials of replicas are looked at for renewal.
+/// How often credentials are looked at for renewal; more often where they live shorter.
 const RENEWAL_CHECK: Duration = Duration::from_secs(30);
+/// Looks within the life of a credential: it is renewed at half of it, and a look that comes late
+/// must not come too late.
+const LOOKS_IN_A_LIFE: u32 = 8;
 /// Bytes of log lines that a host may send ahead of its reader.
 const LOG_WINDOW_BYTES: u64 = 1024 * 1024;
 const PROTO_VERSION: u32 = 1;
@@ -246,8 +249,10 @@ async fn exchange(
     connection: &Arc<Connection>,
     inbound: &mut Streaming<v1::HostUp>,
 ) -> Result<(), Error> {
-    let mut revocations = app.auth.changes();
-    let mut renewal = tokio::time::interval(RENEWAL_CHECK);
+    let mut renewal = tokio::time::interval(renewal_check(app));
+    let mut renewed = false;
+    let ended = super::ended(app, principal);
+    tokio::pin!(ended);
     let silence = tokio::time::sleep(HOST_TTL);
     tokio::pin!(silence);
     let mut desired = crate::app::hosts::DesiredState::default();
@@ -264,19 +269,52 @@ async fn exchange(
                 Ok(None) | Err(_) => return Ok(()),
             },
             () = connection.changed() => send_desired(app, connection, &mut desired).await?,
-            _ = renewal.tick() => send_desired(app, connection, &mut desired).await?,
+            _ = renewal.tick() => {
+                send_desired(app, connection, &mut desired).await?;
+                renewed = renewed || renew(app, principal, connection).await;
+            }
             () = &mut silence => {
                 connection.go_away(Farewell::LeaseExpired, "the host said nothing for 20 s");
                 return Ok(());
             }
-            () = app.shutdown.cancelled() => {
-                connection.go_away(Farewell::Shutdown, "the server stops");
+            error = &mut ended => {
+                let reason = match error.code {
+                    Code::ShuttingDown => Farewell::Shutdown,
+                    _ => Farewell::Unauthenticated,
+                };
+                connection.go_away(reason, &error.message);
                 return Ok(());
             }
-            Ok(()) = revocations.changed() => if let Err(error) = app.auth.recheck(principal).await {
-                connection.go_away(Farewell::Unauthenticated, &error.message);
-                return Ok(());
-            },
+        }
+    }
+}
+
+fn renewal_check(app: &App) -> Duration {
+    let replicas = app.limits.replica_credential_ttl;
+    let shortest = app
+        .limits
+        .host_credential_ttl
+        .map_or(replicas, |ttl| ttl.min(replicas));
+    // An interval must not be nothing.
+    let check = (shortest / LOOKS_IN_A_LIFE).max(Duration::from_millis(10));
+    check.min(RENEWAL_CHECK)
+}
+
+/// Sends the host its next credential, if it is time; whether it was sent.
+async fn renew(app: &App, principal: &Principal, connection: &Connection) -> bool {
+    match app
+        .renewed_host_credential(principal, connection.host)
+        .await
+    {
+        Ok(Some(update)) => connection.send(v1::host_down::Frame::Credential(update)),
+        Ok(None) => false,
+        // The next look tries again.
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot renew a host's credential"
+            );
+            false
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Keys and tenants, end to end. That every route and rpc asks for a credential is shown in
 //! parallax-server.
 
+mod renewal;
 mod tenants;
 
 use std::time::Duration;

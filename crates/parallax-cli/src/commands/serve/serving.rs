@@ -80,6 +80,8 @@ fn config(args: &Args, data_dir: &Path) -> Config {
     let tls = args.tls_cert.clone().zip(args.tls_key.clone());
     let mut limits = Limits::default();
     limits.build_deadline = args.local.build_timeout.unwrap_or(limits.build_deadline);
+    limits.replica_credential_ttl = args.credential_ttl.unwrap_or(limits.replica_credential_ttl);
+    limits.host_credential_ttl = args.host_credential_ttl;
     Config {
         limits,
         listen: args.listen,
@@ -138,9 +140,21 @@ fn invite(host: Option<&Host>, context: &Context) -> Result<()> {
 
 async fn local_host(server: &Server, args: &Args, context: &Context) -> Result<Host> {
     let keep_at = context.data_dir.join(start::CREDENTIAL_FILE);
-    let credential = if fs::exists(&keep_at).context("looking for the host's credential")? {
+    let kept = match fs::read_to_string(&keep_at) {
+        Ok(credential) => server.lets_in(credential.trim()).await?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        Err(error) => return Err(error).context("reading the host's credential"),
+    };
+    let credential = if kept {
         CredentialSource::File(keep_at)
     } else {
+        // One that has expired, or was revoked, lets nobody in any more.
+        match fs::remove_file(&keep_at) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context("removing the host's old credential");
+            }
+            _ => {}
+        }
         let token = server.local_join_token().await?;
         CredentialSource::Join {
             token: token.reveal().to_owned(),
