@@ -192,7 +192,7 @@ impl App {
 
     /// Says why nobody answers to a name: unknown, or hosted and not up, with its status. Just after
     /// a start nobody can say who will not come back.
-    async fn explain_absence(&self, tenant: TenantId, name: &Name) -> Error {
+    pub(super) async fn explain_absence(&self, tenant: TenantId, name: &Name) -> Error {
         let looked_up = async {
             let mut tx = self.store.read(tenant).await?;
             let agent = agents::by_name(&mut tx, name).await?;

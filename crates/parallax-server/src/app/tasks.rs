@@ -176,7 +176,7 @@ impl App {
         if group.is_some_and(|group| group.size().0 > 0) {
             return Ok(None);
         }
-        Err(Error::not_found("agent", &call.agent))
+        Err(self.explain_absence(call.tenant, &call.agent).await)
     }
 
     /// One task.

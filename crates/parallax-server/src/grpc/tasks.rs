@@ -248,10 +248,10 @@ impl Caller {
                 why = &mut ended => break why,
             }
             burst += 1;
-            if burst.is_multiple_of(BURST) {
-                if let Err(why) = super::look_up(&app, &principal).await {
-                    break why;
-                }
+            if burst.is_multiple_of(BURST)
+                && let Err(why) = super::look_up(&app, &principal).await
+            {
+                break why;
             }
         };
         self.give_up(&why);

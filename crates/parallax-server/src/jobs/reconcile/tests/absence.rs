@@ -196,5 +196,10 @@ async fn a_call_just_after_a_start_is_told_that_instances_are_reconnecting() {
             let words = refused.message.contains("instances are reconnecting");
             assert_eq!(words, told, "{refused}");
         }
+        // A durable task of a deployed agent waits; whoever nobody knows of is told the same.
+        let mut submission = World::submission(None);
+        submission.request.agent = "stranger".to_owned();
+        let refused = world.app.submit_task(&world.admin, submission).await;
+        assert_eq!(refused.expect_err("unknown").code.as_str(), stranger);
     }
 }
