@@ -34,8 +34,9 @@ pub fn run(workspace: &Workspace, check: bool) -> Result<Counts> {
     generate_rust(workspace, descriptors, &scratch)?;
     settle(&scratch, &workspace.root.join(PROTO_OUT), check)?;
     say("   Rust from proto/: current");
-    sdk_code::run(workspace, check, &mut skipped)?;
+    // The document first: what the SDKs know of the HTTP API is made from it.
     printed::run(workspace, check, &mut skipped)?;
+    sdk_code::run(workspace, check, &mut skipped)?;
     for skip in &skipped.skipped {
         say(&format!("   skipped {}: {}", skip.name, skip.reason));
     }
