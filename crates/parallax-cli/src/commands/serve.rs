@@ -78,7 +78,7 @@ pub(crate) struct HostOptions {
     /// How many replicas this machine takes
     #[arg(long, value_name = "N")]
     pub(crate) max_replicas: Option<u32>,
-    /// A label for people and for placement
+    /// A label, for people: `parallax hosts --json` shows it
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
     /// Give build steps this variable of the environment, besides proxies, certificates and

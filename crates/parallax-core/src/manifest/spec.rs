@@ -115,7 +115,7 @@ pub struct AgentSpec {
     /// Environment of each replica; never secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// Labels for people and for placement.
+    /// Labels for people.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// The isolation that the agent demands.
