@@ -177,6 +177,9 @@ pub struct TaskEntry {
     pub progress: Option<ProgressView>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<PartialView>,
+    /// How many of these two were missed, because they were not read in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Box<InvokeResponse>>,
     /// Why there is no answer, or why the server ended the stream.
@@ -190,6 +193,7 @@ pub enum TaskEntryKind {
     Event,
     Progress,
     Partial,
+    Skipped,
     Answer,
     Problem,
 }
@@ -203,6 +207,7 @@ impl TaskEntry {
             event: None,
             progress: None,
             partial: None,
+            skipped: None,
             answer: None,
             problem: None,
         }

@@ -14,6 +14,7 @@ mod call;
 mod directory;
 mod group;
 mod instance;
+mod live;
 mod queue;
 mod sweep;
 
@@ -27,6 +28,7 @@ pub use directory::{Directory, RegistryChange};
 pub use group::{CancelRequest, Group, Placed, Refused, Reservation, SlotId};
 pub(crate) use group::{Joining, Restored};
 pub use instance::{InstanceView, LeaseState, Link, Peer};
+pub use live::Live;
 
 /// Most credit that one instance may hold: what it can have in hand at once.
 pub const MAX_CREDIT: u32 = 1024;

@@ -2839,7 +2839,7 @@ pub struct TaskView {
     pub agent_name: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub capability: ::prost::alloc::string::String,
-    /// queued, dispatched, running, suspect, cancelling, succeeded, failed, cancelled, expired, lost
+    /// queued, dispatched, running, suspect, succeeded, failed, cancelled, expired, lost
     #[prost(string, tag = "5")]
     pub state: ::prost::alloc::string::String,
     #[prost(uint32, tag = "6")]
@@ -2854,6 +2854,8 @@ pub struct TaskView {
     #[prost(int64, tag = "10")]
     pub updated_unix_us: i64,
 }
+/// A change of the task; or, with a detail and nothing else, a sign of life of the attempt under way,
+/// which only those hear of who watch at that time.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TaskEvent {
     #[prost(uint64, tag = "1")]
@@ -2873,7 +2875,7 @@ pub mod task_event {
         Progress(super::TaskProgress),
         #[prost(message, tag = "5")]
         Partial(super::TaskPartial),
-        /// Partials between the cursors were dropped, because nobody read them in time.
+        /// So many of these two were missed, because they were not read in time.
         #[prost(uint64, tag = "6")]
         Skipped(u64),
     }

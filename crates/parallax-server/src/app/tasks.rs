@@ -1,6 +1,6 @@
 //! Durable tasks: committed before the caller hears of them, and before an agent does.
 
-use std::sync::Arc;
+mod watch;
 
 use parallax_core::error::{Code, Error, Result};
 use parallax_core::event::Subject;
@@ -16,10 +16,12 @@ use tokio::time::Instant;
 
 use super::App;
 use super::durable::{self, payload_to_core};
-use super::events::{EventFeed, event};
+use super::events::event;
 use super::invoke::InvokeRequest;
 use crate::auth::require;
 use crate::dispatch::{Call, CancelRequest};
+
+pub use watch::{TaskChange, TaskNews, TaskWatch};
 
 /// Longest idempotency key.
 const MAX_KEY: usize = 255;
@@ -36,25 +38,6 @@ pub struct Submission {
 pub struct TaskRecord {
     pub row: Task,
     pub outcome: Option<v1::TaskOutcome>,
-}
-
-/// A change of a task.
-#[derive(Debug)]
-pub struct TaskChange {
-    pub cursor: u64,
-    pub at: Timestamp,
-    pub kind: String,
-    pub task: TaskRecord,
-}
-
-/// A reader of one task's events; ends after the terminal one.
-pub struct TaskWatch {
-    app: Arc<App>,
-    tenant: TenantId,
-    id: TaskId,
-    feed: EventFeed,
-    ready: std::collections::VecDeque<parallax_core::event::Event>,
-    over: bool,
 }
 
 impl App {
@@ -319,29 +302,6 @@ impl App {
         ))
     }
 
-    /// Follows a task from a cursor on.
-    ///
-    /// # Errors
-    /// As [`Self::get_task`].
-    pub async fn watch_task(
-        self: &Arc<Self>,
-        principal: &Principal,
-        id: TaskId,
-        after: u64,
-    ) -> Result<TaskWatch> {
-        self.get_task(principal, id).await?;
-        let filter = events::Filter::SubjectId(id.to_string());
-        let feed = self.feed(principal.tenant, filter, after);
-        Ok(TaskWatch {
-            app: Arc::clone(self),
-            tenant: principal.tenant,
-            id,
-            feed,
-            ready: std::collections::VecDeque::new(),
-            over: false,
-        })
-    }
-
     /// Adds what only the directory knows: whether the attempt was accepted, and is suspect.
     pub(crate) fn record(&self, mut row: Task) -> TaskRecord {
         if row.state.is_leased() {
@@ -361,53 +321,6 @@ impl App {
             .as_deref()
             .and_then(durable::outcome_from_json);
         TaskRecord { row, outcome }
-    }
-}
-
-impl TaskWatch {
-    /// Waits for events; there are none only after the end of the task.
-    async fn read_on(&mut self) -> Result<()> {
-        self.ready.extend(self.feed.pending().await?.events);
-        if !self.ready.is_empty() {
-            return Ok(());
-        }
-        let task = self.app.task_record(self.tenant, self.id).await?;
-        let batch = if task.row.state.is_terminal() {
-            // Its end was seen before this watch began, or came between the two looks.
-            self.over = true;
-            self.feed.pending().await?
-        } else {
-            self.feed.next().await?
-        };
-        self.ready.extend(batch.events);
-        Ok(())
-    }
-
-    /// The next change; `None` after the last.
-    pub async fn next(&mut self) -> Option<Result<TaskChange>> {
-        if self.over && self.ready.is_empty() {
-            return None;
-        }
-        if self.ready.is_empty()
-            && let Err(error) = self.read_on().await
-        {
-            return Some(Err(error));
-        }
-        let event = self.ready.pop_front()?;
-        self.over |= event
-            .kind
-            .parse::<TaskState>()
-            .is_ok_and(TaskState::is_terminal);
-        let task = match self.app.task_record(self.tenant, self.id).await {
-            Ok(task) => task,
-            Err(error) => return Some(Err(error)),
-        };
-        Some(Ok(TaskChange {
-            cursor: event.cursor,
-            at: event.at,
-            kind: event.kind,
-            task,
-        }))
     }
 }
 

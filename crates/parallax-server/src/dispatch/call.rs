@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::group::SlotId;
+use super::live::Live;
 
 /// How a call ended.
 pub type Outcome = v1::task_outcome::Outcome;
@@ -127,9 +128,9 @@ impl Sink {
     }
 
     /// Passes an update on, where anybody asked for it and has room. Updates may be dropped:
-    /// partials are numbered, so that a reader sees the hole. Nobody waits for those of a durable
-    /// task, whose readers follow its row.
-    pub fn update(&self, call: &Arc<Call>, update: Update) {
+    /// partials are numbered, so that a reader sees the hole. Those of a durable task go to whoever
+    /// watches it.
+    pub(super) fn update(&self, call: &Arc<Call>, update: Update, live: &Live) {
         match self {
             Self::Stream {
                 call_id,
@@ -149,7 +150,8 @@ impl Sink {
                     drop(updates.try_send(frame));
                 }
             }
-            Self::Stream { .. } | Self::Reply(_) | Self::Durable(_) | Self::Nobody => {}
+            Self::Durable(_) => live.tell(call.id, update),
+            Self::Stream { .. } | Self::Reply(_) | Self::Nobody => {}
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::call::Call;
 use super::group::{Group, SlotId};
 use super::instance::{InstanceView, Peer};
+use super::live::Live;
 
 /// Changes that a slow registry watcher may lag behind before it has to start over.
 const CHANGES_KEPT: usize = 4096;
@@ -23,6 +24,7 @@ const CHANGES_KEPT: usize = 4096;
 pub struct Directory {
     groups: RwLock<HashMap<TenantId, HashMap<Name, Arc<Group>>>>,
     changes: broadcast::Sender<RegistryChange>,
+    live: Arc<Live>,
 }
 
 /// Something joined, left or changed its state.
@@ -40,6 +42,7 @@ impl Default for Directory {
         Self {
             groups: RwLock::default(),
             changes: broadcast::channel(CHANGES_KEPT).0,
+            live: Arc::default(),
         }
     }
 }
@@ -58,8 +61,13 @@ impl Directory {
         let of_tenant = groups.entry(tenant).or_default();
         let group = of_tenant
             .entry(name.clone())
-            .or_insert_with(|| Arc::new(Group::new(tenant, name.clone())));
+            .or_insert_with(|| Arc::new(Group::new(tenant, name.clone(), Arc::clone(&self.live))));
         Arc::clone(group)
+    }
+
+    /// Updates of durable tasks.
+    pub fn live(&self) -> &Live {
+        &self.live
     }
 
     /// Every instance of the tenant, by agent name.

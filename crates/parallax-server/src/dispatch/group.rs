@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use super::call::{Call, Sink, problem};
 use super::instance::{Instance, InstanceView, Peer};
+use super::live::Live;
 use super::queue::Waiting;
 
 /// Calls that may wait for one agent. Beyond this the caller is told at once, which is kinder
@@ -44,6 +45,7 @@ pub struct Group {
     state: Mutex<State>,
     /// Whether durable tasks wait in the store for room here.
     backlog: AtomicBool,
+    live: Arc<Live>,
 }
 
 /// A call that was not taken on; the sink comes back to the caller.
@@ -54,12 +56,13 @@ pub struct Refused {
 }
 
 impl Group {
-    pub fn new(tenant: TenantId, name: Name) -> Self {
+    pub fn new(tenant: TenantId, name: Name, live: Arc<Live>) -> Self {
         Self {
             tenant,
             name,
             state: Mutex::default(),
             backlog: AtomicBool::new(false),
+            live,
         }
     }
 

@@ -40,7 +40,8 @@ pub(crate) fn entropy() -> [u8; 10] {
 
 pub(crate) fn group() -> Arc<Group> {
     let tenant = TenantId::new(at(), [1; 10]);
-    Arc::new(Group::new(tenant, "scorer".parse().expect("a name")))
+    let name = "scorer".parse().expect("a name");
+    Arc::new(Group::new(tenant, name, Arc::default()))
 }
 
 pub(crate) fn capability(name: &str, max_concurrency: u32, idempotent: bool) -> v1::Capability {

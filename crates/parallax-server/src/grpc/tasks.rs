@@ -16,9 +16,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::App;
 use crate::app::invoke::InvokeRequest;
-use crate::app::tasks::{Submission, TaskWatch};
+use crate::app::tasks::{Submission, TaskNews, TaskWatch};
 use crate::auth::require;
-use crate::dispatch::{Call, Group, Sink, problem};
+use crate::dispatch::{Call, Group, Sink, Update, problem};
 
 /// Calls that one stream may have open, and frames that wait for its caller. Beyond this the
 /// stream is not read until outcomes are taken, which is flow control enough.
@@ -155,13 +155,25 @@ async fn relay(
     watch: &mut TaskWatch,
     down: &mpsc::Sender<Result<v1::TaskEvent, Status>>,
 ) -> Result<(), Error> {
-    while let Some(event) = watch.next().await {
-        let event = event?;
-        let frame = v1::TaskEvent {
-            cursor: event.cursor,
-            time_unix_us: event.at.unix_micros(),
-            task: Some(view(&event.task)),
-            detail: None,
+    use v1::task_event::Detail;
+    while let Some(news) = watch.next().await {
+        let detail = match news? {
+            TaskNews::Changed(change) => Err(change),
+            TaskNews::Update(Update::Progress(progress)) => Ok(Detail::Progress(progress)),
+            TaskNews::Update(Update::Partial(partial)) => Ok(Detail::Partial(partial)),
+            TaskNews::Skipped(count) => Ok(Detail::Skipped(count)),
+        };
+        let frame = match detail {
+            Err(change) => v1::TaskEvent {
+                cursor: change.cursor,
+                time_unix_us: change.at.unix_micros(),
+                task: Some(view(&change.task)),
+                detail: None,
+            },
+            Ok(detail) => v1::TaskEvent {
+                detail: Some(detail),
+                ..v1::TaskEvent::default()
+            },
         };
         if down.send(Ok(frame)).await.is_err() {
             break;

@@ -178,7 +178,7 @@ impl Drop for Abandon {
     }
 }
 
-fn progressed(progress: v1::TaskProgress) -> Entry {
+pub(super) fn progressed(progress: v1::TaskProgress) -> Entry {
     let progress = Some(ProgressView {
         ppm: progress.ppm,
         message: progress.message,
@@ -192,7 +192,7 @@ fn progressed(progress: v1::TaskProgress) -> Entry {
     )
 }
 
-fn piece(partial: &v1::TaskPartial) -> Entry {
+pub(super) fn piece(partial: &v1::TaskPartial) -> Entry {
     let chunk = String::from_utf8_lossy(&partial.chunk).into_owned();
     let partial = Some(PartialView {
         seq: partial.seq,

@@ -35,8 +35,9 @@ use super::outcome;
 use super::problem::Failure;
 use super::query::{self, Id, Params};
 use super::stream::{Entry, Format, Reader, Wanted};
-use crate::app::tasks::{TaskChange, TaskRecord};
+use crate::app::tasks::{TaskChange, TaskNews, TaskRecord};
 use crate::auth::require;
+use crate::dispatch::Update;
 
 pub(crate) fn routes() -> OpenApiRouter<Gate> {
     OpenApiRouter::new()
@@ -104,7 +105,8 @@ struct TaskEventsQuery {
     after: Option<String>,
 }
 
-/// Every change of a task as a stream, which ends after the last one.
+/// Every change of a task as a stream, which ends after the last one. Progress and partial results of
+/// the attempt under way come in between, to those who watch at that time.
 #[utoipa::path(get, path = "/api/tasks/{id}/events", tag = "tasks",
     params(("id" = String, Path, description = "The task's id"), TaskEventsQuery),
     responses((status = 200, content((TaskEntry = "text/event-stream"),
@@ -130,8 +132,13 @@ async fn task_events(
         format,
     };
     reader.respond(async_stream::try_stream! {
-        while let Some(change) = watch.next().await {
-            yield changed(change?);
+        while let Some(news) = watch.next().await {
+            yield match news? {
+                TaskNews::Changed(change) => changed(*change),
+                TaskNews::Update(Update::Progress(progress)) => super::invoke::progressed(progress),
+                TaskNews::Update(Update::Partial(partial)) => super::invoke::piece(&partial),
+                TaskNews::Skipped(count) => skipped(count),
+            };
         }
     })
 }
@@ -153,6 +160,14 @@ fn changed(change: TaskChange) -> Entry {
         id,
         ..Entry::new("event", &entry)
     }
+}
+
+fn skipped(count: u64) -> Entry {
+    let entry = TaskEntry {
+        skipped: Some(count),
+        ..TaskEntry::new(TaskEntryKind::Skipped)
+    };
+    Entry::new("skipped", &entry)
 }
 
 /// Asks for a stop. What runs is over when its agent says so.

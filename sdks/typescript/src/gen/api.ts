@@ -608,10 +608,12 @@ export interface TaskEntry {
   readonly partial?: PartialView | null
   readonly problem?: Problem | null
   readonly progress?: ProgressView | null
+  /** How many of these two were missed, because they were not read in time. */
+  readonly skipped?: number | null
   readonly type: TaskEntryKind
 }
 
-export type TaskEntryKind = 'event' | 'progress' | 'partial' | 'answer' | 'problem'
+export type TaskEntryKind = 'event' | 'progress' | 'partial' | 'skipped' | 'answer' | 'problem'
 
 /** A change of a task. */
 export interface TaskEventView {

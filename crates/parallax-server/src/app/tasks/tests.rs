@@ -1,10 +1,12 @@
 //! Cancels and watches of durable tasks, on a real store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parallax_proto::v1::cancel_ack::Outcome as Ack;
 
 use super::*;
+use crate::dispatch::Update;
 use crate::dispatch::tests::{Agent, Frame, id_of};
 use crate::testing::World;
 
@@ -125,8 +127,10 @@ async fn watched(world: &World, task: &TaskRecord, after: u64) -> Vec<(u64, Stri
     let mut watch = watch.expect("the task is there");
     let mut seen = Vec::new();
     let all = async {
-        while let Some(change) = watch.next().await {
-            let change = change.expect("the store works");
+        while let Some(news) = watch.next().await {
+            let TaskNews::Changed(change) = news.expect("the store works") else {
+                panic!("the agent says nothing meanwhile")
+            };
             seen.push((change.cursor, change.kind));
         }
     };
@@ -162,12 +166,63 @@ async fn a_watch_waits_for_what_is_still_to_come() {
     let sent = agent.next_task();
     let watch = world.app.watch_task(&world.admin, task.row.id, 0).await;
     let mut watch = watch.expect("the task is there");
-    let first = watch.next().await.expect("an event").expect("it works");
-    assert_eq!(first.kind, "dispatched");
+    assert_eq!(word(watch.next().await), "dispatched");
     let (next, ()) = tokio::join!(watch.next(), async {
         agent.finish(&sent, 1);
         world.commit().await;
     });
-    assert_eq!(next.expect("an event").expect("it works").kind, "succeeded");
+    assert_eq!(word(next), "succeeded");
+    assert!(watch.next().await.is_none());
+}
+
+/// What a watcher hears, in a word.
+fn word(news: Option<Result<TaskNews>>) -> String {
+    match news.expect("there is more").expect("the store works") {
+        TaskNews::Changed(change) => change.kind,
+        TaskNews::Update(Update::Progress(progress)) => progress.message,
+        TaskNews::Update(Update::Partial(partial)) => format!("partial {}", partial.seq),
+        TaskNews::Skipped(count) => format!("skipped {count}"),
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_hears_signs_of_life_before_the_end_and_how_many_it_missed() {
+    let mut world = World::new().await;
+    let mut agent = connected(&world, 1);
+    let task = world.submit(None).await;
+    let sent = agent.next_task();
+    let (group, slot, id) = (Arc::clone(&agent.group), agent.slot, id_of(&sent));
+    let half = v1::TaskProgress {
+        ppm: Some(500_000),
+        message: "half".to_owned(),
+    };
+    group.progress(slot, id, 1, half.clone());
+    let watch = world.app.watch_task(&world.admin, task.row.id, 0).await;
+    let mut watch = watch.expect("the task is there");
+    assert_eq!(
+        word(watch.next().await),
+        "dispatched",
+        "who comes later has missed it"
+    );
+    let piece = |seq| v1::TaskPartial {
+        seq,
+        chunk: b"piece".to_vec().into(),
+    };
+    group.progress(slot, id, 1, half);
+    assert_eq!(word(watch.next().await), "half");
+    for seq in 1..=70 {
+        group.partial(slot, id, 1, piece(seq), 1 << 20);
+    }
+    agent.finish(&sent, 1);
+    world.commit().await;
+    assert_eq!(
+        word(watch.next().await),
+        "skipped 6",
+        "only so many are kept"
+    );
+    for seq in 7..=70 {
+        assert_eq!(word(watch.next().await), format!("partial {seq}"));
+    }
+    assert_eq!(word(watch.next().await), "succeeded");
     assert!(watch.next().await.is_none());
 }

@@ -36,7 +36,8 @@ impl Group {
 
     pub fn progress(&self, slot: SlotId, task: TaskId, attempt: u32, progress: v1::TaskProgress) {
         self.with_task(slot, task, attempt, |entry| {
-            entry.sink.update(&entry.call, Update::Progress(progress));
+            let update = Update::Progress(progress);
+            entry.sink.update(&entry.call, update, &self.live);
         });
     }
 
@@ -63,7 +64,8 @@ impl Group {
             }
             if partial.seq > entry.last_partial {
                 entry.last_partial = partial.seq;
-                entry.sink.update(&entry.call, Update::Partial(partial));
+                let update = Update::Partial(partial);
+                entry.sink.update(&entry.call, update, &self.live);
             }
         });
         if let Some(grant) = grant {

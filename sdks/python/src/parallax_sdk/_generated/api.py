@@ -665,9 +665,10 @@ class TaskEntry(_TaskEntry, total=False):
     partial: PartialView | None
     problem: Problem | None
     progress: ProgressView | None
+    skipped: int | None
 
 
-TaskEntryKind = Literal['event', 'progress', 'partial', 'answer', 'problem']
+TaskEntryKind = Literal['event', 'progress', 'partial', 'skipped', 'answer', 'problem']
 
 
 class TaskInput(TypedDict):
