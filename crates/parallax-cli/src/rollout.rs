@@ -5,7 +5,7 @@ mod build_log;
 use std::time::Duration;
 
 use anyhow::Result;
-use parallax_api::agents::StatusView;
+use parallax_api::agents::{Condition, StatusView};
 use parallax_api::logs::LogEntry;
 use parallax_core::status::{Phase, Reason};
 use tokio::time::{Instant, sleep};
@@ -110,9 +110,10 @@ impl Rollout<'_> {
         // The lines that the message goes on with have just been shown.
         let message = format::first_line(&status.status.message);
         let reason = status.status.reason.map_or("Failed", Reason::as_str);
-        let kept = match status.status.phase {
-            Phase::Degraded => "; the replicas of the revision before still serve",
-            _ => "",
+        let counts = status.status.replicas;
+        let kept = match counts.ready {
+            0 => String::new(),
+            ready => format!("; {ready} of {} replicas serve", counts.desired),
         };
         let message = format!(
             "`{}` failed: {reason}: {}{kept}\nMore with `parallax logs {}{}`",
@@ -191,8 +192,14 @@ fn judge(view: &StatusView, generation: u64) -> Verdict {
     if status.observed_generation < generation {
         return Verdict::Wait;
     }
+    // While these do not hold, something is only carried over from before.
+    let unheard = |condition: &Condition| {
+        !condition.holds && matches!(&*condition.kind, "HostConnected" | "AgentConnected")
+    };
+    let observed = !status.conditions.iter().any(unheard);
     let final_reason = status.reason.is_some_and(is_final);
     match status.phase {
+        Phase::Ready if !observed => Verdict::Wait,
         Phase::Ready if status.reason != Some(Reason::RollingOut) => Verdict::Done,
         Phase::Suspended | Phase::Deleted => Verdict::Done,
         Phase::Failed if status.reason == Some(Reason::NotRegistered) => Verdict::Failed,
@@ -252,8 +259,13 @@ mod tests {
     use super::*;
 
     fn check(phase: Phase, reason: Option<Reason>, observed: u64, expected: Verdict) {
+        let view = view(phase, reason, observed);
+        assert_eq!(judge(&view, 2), expected, "{phase} {reason:?} {observed}");
+    }
+
+    fn view(phase: Phase, reason: Option<Reason>, observed: u64) -> StatusView {
         let now = Timestamp::from_unix_micros(1_790_000_000_000_000);
-        let view = StatusView {
+        StatusView {
             id: AgentId::new(now, [0; 10]),
             agent: "a".to_owned(),
             generation: 2,
@@ -272,8 +284,26 @@ mod tests {
             },
             replica_details: Vec::new(),
             builds: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_wait_does_not_end_on_what_is_only_carried_over() {
+        let mut view = view(Phase::Ready, None, 2);
+        let condition = |holds| Condition {
+            kind: "HostConnected".to_owned(),
+            holds,
+            message: String::new(),
         };
-        assert_eq!(judge(&view, 2), expected, "{phase} {reason:?} {observed}");
+        view.status.conditions = vec![condition(false)];
+        assert_eq!(judge(&view, 2), Verdict::Wait);
+        view.status.conditions = vec![condition(true)];
+        assert_eq!(judge(&view, 2), Verdict::Done);
+        view.status.conditions = vec![Condition {
+            kind: "Isolated".to_owned(),
+            ..condition(false)
+        }];
+        assert_eq!(judge(&view, 2), Verdict::Done, "it is known, and no better");
     }
 
     #[test]
