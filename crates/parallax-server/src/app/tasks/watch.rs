@@ -113,10 +113,7 @@ impl TaskWatch {
             return Some(Ok(news));
         }
         let event = self.ready.pop_front()?;
-        self.over |= event
-            .kind
-            .parse::<TaskState>()
-            .is_ok_and(TaskState::is_terminal);
+        self.over |= is_end(&event);
         let task = match self.app.task_record(self.tenant, self.id).await {
             Ok(task) => task,
             Err(error) => return Some(Err(error)),
@@ -130,11 +127,7 @@ impl TaskWatch {
     }
 
     fn heard_before(&mut self) -> Option<TaskNews> {
-        let ends = |event: &Event| {
-            let state = event.kind.parse::<TaskState>();
-            state.is_ok_and(TaskState::is_terminal)
-        };
-        if !self.ready.front().is_some_and(ends) {
+        if !self.ready.front().is_some_and(is_end) {
             return None;
         }
         match self.live.try_recv() {
@@ -143,6 +136,11 @@ impl TaskWatch {
             Err(TryRecvError::Empty | TryRecvError::Closed) => None,
         }
     }
+}
+
+fn is_end(event: &Event) -> bool {
+    let state = event.kind.parse::<TaskState>();
+    state.is_ok_and(TaskState::is_terminal)
 }
 
 fn heard(update: std::result::Result<Update, RecvError>) -> TaskNews {
