@@ -91,7 +91,7 @@ ids! {
     /// An API key.
     KeyId = "key";
     /// One connection of an agent instance.
-    SessionId = "ses";
+    ConnectionId = "con";
     /// One HTTP or gRPC request.
     RequestId = "req";
 }

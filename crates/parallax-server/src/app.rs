@@ -5,15 +5,14 @@ pub mod blobs;
 pub mod deploy;
 pub mod durable;
 pub mod events;
-mod feed;
 pub mod forecast;
 pub mod hosts;
+pub mod instances;
 pub mod invoke;
 pub mod keys;
 pub mod logs;
 mod receipt;
 pub mod registry;
-pub mod sessions;
 pub mod sources;
 pub mod tasks;
 

@@ -14,7 +14,6 @@ mod authenticate;
 mod body;
 mod deploy;
 mod events;
-mod gate;
 mod hosts;
 mod idempotency;
 mod invoke;
@@ -29,6 +28,7 @@ mod problem;
 mod query;
 pub mod reference;
 mod registry;
+mod state;
 mod status;
 mod stream;
 mod tasks;
@@ -44,19 +44,22 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
-use gate::Gate;
 use problem::Failure;
+use state::HandlerState;
 
 /// HTTP and gRPC behind one authentication layer.
 pub fn serve(app: &Arc<App>, grpc: Router) -> Router {
-    let gate = Gate::new(app);
-    let (http, _) = routes().with_state(gate.clone()).split_for_parts();
+    let state = HandlerState::new(app);
+    let (http, _) = routes().with_state(state.clone()).split_for_parts();
     http.merge(grpc.reset_fallback())
         .fallback(unmatched)
         .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(gate.clone(), authenticate::authenticate))
+        .layer(from_fn_with_state(
+            state.clone(),
+            authenticate::authenticate,
+        ))
         .layer(from_fn(origin::check))
-        .layer(from_fn_with_state(gate, observe::observe))
+        .layer(from_fn_with_state(state, observe::observe))
 }
 
 /// The HTTP routes alone, and what they are.
@@ -71,7 +74,7 @@ pub fn openapi() -> OpenApi {
     reference::complete(api)
 }
 
-fn routes() -> OpenApiRouter<Gate> {
+fn routes() -> OpenApiRouter<HandlerState> {
     OpenApiRouter::new()
         .merge(agents::routes())
         .merge(deploy::routes())

@@ -17,7 +17,7 @@ use tonic::Status;
 
 use crate::app::deploy::{Deployment, StoredSource};
 use crate::app::hosts::DesiredState;
-use crate::app::invoke::InvokeRequest;
+use crate::app::invoke::Invocation;
 use crate::app::tasks::{Submission, TaskRecord};
 use crate::app::{App, Limits, Parts, Receipt};
 use crate::auth::bootstrap;
@@ -127,7 +127,7 @@ impl World {
 
     pub(crate) fn submission(key: Option<&str>) -> Submission {
         Submission {
-            request: InvokeRequest {
+            request: Invocation {
                 agent: "scorer".to_owned(),
                 capability: "score".to_owned(),
                 input: v1::Payload {

@@ -94,7 +94,7 @@ class Peer:
         }
         self.send(
             welcome=agents.Welcome(
-                session_id="ses_1",
+                session_id="con_1",
                 lease_epoch=7,
                 ttl_ms=ttl_ms,
                 proto_version=1,

@@ -183,8 +183,8 @@ async def test_the_servers_delay_is_honoured(tmp_path: Path) -> None:
 
 async def test_a_superseded_agent_ends_with_a_clear_error(tmp_path: Path) -> None:
     async with FakeServer(tmp_path) as server, staged(server, fixture(server)) as stage:
-        stage.peer.goaway(agents.Goaway.REASON_SUPERSEDED, message="session ses_2 is newer")
-        with pytest.raises(SupersededError, match="ses_2 is newer"):
+        stage.peer.goaway(agents.Goaway.REASON_SUPERSEDED, message="session con_2 is newer")
+        with pytest.raises(SupersededError, match="con_2 is newer"):
             await stage.over()
 
 

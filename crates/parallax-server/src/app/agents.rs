@@ -63,6 +63,21 @@ struct Change {
 }
 
 impl App {
+    /// The agent of this id or name, without its replicas.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden` without the scope.
+    pub async fn find_agent(
+        &self,
+        principal: &Principal,
+        scope: Scope,
+        agent: &str,
+    ) -> Result<Agent> {
+        require(principal, scope)?;
+        let mut tx = self.store.read(principal.tenant).await?;
+        find(&mut tx, agent).await
+    }
+
     /// Agents by name.
     ///
     /// # Errors

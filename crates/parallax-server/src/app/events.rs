@@ -117,6 +117,32 @@ impl EventFeed {
 }
 
 impl App {
+    /// The tenant's events after a cursor, at most `limit`; does not wait for more.
+    ///
+    /// # Errors
+    /// `forbidden` without `read`.
+    pub async fn list_events(
+        &self,
+        principal: &Principal,
+        filter: &Filter,
+        after: u64,
+        limit: u32,
+    ) -> Result<Batch> {
+        require(principal, Scope::Read)?;
+        let mut tx = self.store.read(principal.tenant).await?;
+        Ok(events::list_after(&mut tx, after, filter, limit).await?)
+    }
+
+    /// The tenant's newest cursor: where a reader begins that wants none of the past.
+    ///
+    /// # Errors
+    /// `forbidden` without `read`.
+    pub async fn latest_event(&self, principal: &Principal) -> Result<u64> {
+        require(principal, Scope::Read)?;
+        let mut tx = self.store.read(principal.tenant).await?;
+        Ok(events::latest(&mut tx).await?)
+    }
+
     /// Events of the tenant after a cursor.
     ///
     /// # Errors

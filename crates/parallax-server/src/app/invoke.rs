@@ -24,7 +24,7 @@ const MAX_CAPABILITY: usize = 128;
 
 /// What a caller asks for.
 #[derive(Debug, Clone)]
-pub struct InvokeRequest {
+pub struct Invocation {
     /// The agent's name or id.
     pub agent: String,
     pub capability: String,
@@ -76,7 +76,7 @@ impl App {
     /// # Errors
     /// `agent_unavailable`, `capability_unknown`, `resource_exhausted`, `not_found`, and what is
     /// wrong with the request.
-    pub async fn invoke(&self, principal: &Principal, request: InvokeRequest) -> Result<Attached> {
+    pub async fn invoke(&self, principal: &Principal, request: Invocation) -> Result<Attached> {
         require(principal, Scope::Invoke)?;
         let name = self.callee(principal.tenant, &request.agent).await?;
         let call = self.call(principal, name, request)?;
@@ -124,7 +124,7 @@ impl App {
         &self,
         principal: &Principal,
         agent: Name,
-        request: InvokeRequest,
+        request: Invocation,
     ) -> Result<Arc<Call>> {
         if request.capability.is_empty() || request.capability.len() > MAX_CAPABILITY {
             return Err(Error::invalid(format!(

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::App;
 use super::durable::{self, payload_to_core};
 use super::events::event;
-use super::invoke::InvokeRequest;
+use super::invoke::Invocation;
 use crate::auth::require;
 use crate::dispatch::{Call, CancelRequest};
 
@@ -29,7 +29,7 @@ const MAX_KEY: usize = 255;
 /// A durable call.
 #[derive(Debug, Clone)]
 pub struct Submission {
-    pub request: InvokeRequest,
+    pub request: Invocation,
     pub idempotency_key: Option<String>,
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parallax_core::error::{Code, Error};
-use parallax_core::id::{AgentId, KeyId, ReplicaId, SessionId, TaskId};
+use parallax_core::id::{AgentId, ConnectionId, KeyId, ReplicaId, TaskId};
 use parallax_core::task::CancelState;
 use parallax_core::time::Timestamp;
 use parallax_proto::v1;
@@ -38,7 +38,7 @@ impl Peer {
 /// The way down to a connected instance.
 #[derive(Debug, Clone)]
 pub struct Link {
-    pub session: SessionId,
+    pub connection: ConnectionId,
     /// Boxed: a queue keeps room for some dozen frames as soon as it has held one, and most
     /// agents have one frame at a time.
     pub frames: mpsc::Sender<Result<Box<v1::AgentDown>, Status>>,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use parallax_core::id::{AgentId, KeyId, ReplicaId, SessionId, TaskId, TenantId};
+use parallax_core::id::{AgentId, ConnectionId, KeyId, ReplicaId, TaskId, TenantId};
 use parallax_core::time::Timestamp;
 use parallax_proto::v1;
 pub(crate) use parallax_proto::v1::agent_down::Frame;
@@ -123,7 +123,7 @@ impl Entry {
                 labels: BTreeMap::new(),
             },
             link: Link {
-                session: SessionId::new(at(), entropy()),
+                connection: ConnectionId::new(at(), entropy()),
                 frames,
                 closed: closed.clone(),
             },

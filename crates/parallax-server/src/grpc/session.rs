@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use parallax_core::error::{Code, Error};
-use parallax_core::id::{SessionId, TaskId};
+use parallax_core::id::{ConnectionId, TaskId};
 use parallax_core::key::Principal;
 use parallax_core::task::{MAX_BLOB_BYTES, MAX_INLINE_BYTES};
 use parallax_proto::v1;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use crate::app::App;
-use crate::app::sessions::Admitted;
+use crate::app::instances::Admitted;
 use crate::clock::random;
 use crate::dispatch::{Group, Joining, Link, MAX_CREDIT, Outcome, SlotId};
 
@@ -114,7 +114,7 @@ impl Session {
             .await
             .map_err(|e| super::status(&e))?;
         let link = Link {
-            session: SessionId::new(app.clock.now(), random()),
+            connection: ConnectionId::new(app.clock.now(), random()),
             frames: frames.clone(),
             closed: CancellationToken::new(),
         };
@@ -369,7 +369,7 @@ fn go_away(error: Error) -> End {
 /// The first frame down, but for the verdicts on the inventory.
 fn welcome(app: &App, link: &Link, lease_epoch: u64) -> v1::Welcome {
     v1::Welcome {
-        session_id: link.session.to_string(),
+        session_id: link.connection.to_string(),
         lease_epoch,
         ttl_ms: millis(app.limits.lease_ttl),
         proto_version: PROTO_VERSION,

@@ -15,7 +15,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::App;
-use crate::app::invoke::InvokeRequest;
+use crate::app::invoke::Invocation;
 use crate::app::tasks::{Submission, TaskNews, TaskWatch};
 use crate::auth::require;
 use crate::dispatch::{Call, Group, Sink, Update, problem};
@@ -75,7 +75,7 @@ impl v1::task_service_server::TaskService for TaskGateway {
         let trace = trace_of(request.metadata());
         let body = request.into_inner();
         let submission = Submission {
-            request: InvokeRequest {
+            request: Invocation {
                 agent: body.agent,
                 capability: body.capability,
                 input: body.input.unwrap_or_default(),
@@ -274,7 +274,7 @@ impl Caller {
         let permit = self.down.clone().reserve_owned().await.map_err(|_| ())?;
         let call_id = call.call_id;
         let updates = call.stream.then(|| self.down.downgrade());
-        let request = InvokeRequest {
+        let request = Invocation {
             agent: call.agent,
             capability: call.capability,
             input: call.input.unwrap_or_default(),

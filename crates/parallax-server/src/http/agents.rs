@@ -25,10 +25,10 @@ use utoipa_axum::routes;
 
 use super::authenticate::Caller;
 use super::body::Json;
-use super::gate::Gate;
 use super::idempotency::{Idempotency, Kept, Reply};
 use super::problem::Failure;
 use super::query::{self, Id, Params};
+use super::state::HandlerState;
 use crate::app::agents::AgentSummary;
 
 /// How long a deletion waits for running tasks when the caller does not say.
@@ -36,7 +36,7 @@ const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 /// Longest drain: an hour, after which somebody should have looked.
 const MAX_DRAIN_MS: u64 = 3_600_000;
 
-pub(crate) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<HandlerState> {
     OpenApiRouter::new()
         .routes(routes!(list_agents))
         .routes(routes!(get_agent, delete_agent))
@@ -64,14 +64,14 @@ struct AgentsQuery {
 #[utoipa::path(get, path = "/api/agents", tag = "agents", params(AgentsQuery),
     responses((status = 200, body = Page<AgentView>)))]
 async fn list_agents(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     Params(params): Params<AgentsQuery>,
 ) -> Result<axum::Json<Page<AgentView>>, Failure> {
     let phase = params.phase.map(|text| text.parse()).transpose();
     let phase = phase.map_err(|e| Error::invalid(format!("`phase`: {e}")))?;
     let page = query::page(params.limit, params.cursor.as_deref())?;
-    let listed = gate.app.list_agents(&principal, phase, &page).await?;
+    let listed = state.app.list_agents(&principal, phase, &page).await?;
     Ok(query::listed(
         listed,
         |listed| listed.agent.name.to_string(),
@@ -84,11 +84,11 @@ async fn list_agents(
     params(("id" = String, Path, description = "The agent's id or name")),
     responses((status = 200, body = AgentView)))]
 async fn get_agent(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
 ) -> Result<axum::Json<AgentView>, Failure> {
-    let detail = gate.app.agent(&principal, &id.0).await?;
+    let detail = state.app.agent(&principal, &id.0).await?;
     Ok(axum::Json(view(&detail.summary)))
 }
 
@@ -105,7 +105,7 @@ struct DeleteQuery {
     params(("id" = String, Path, description = "The agent's id or name"), DeleteQuery),
     responses((status = 202, body = AgentView)))]
 async fn delete_agent(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
     Params(params): Params<DeleteQuery>,
@@ -118,14 +118,14 @@ async fn delete_agent(
         Some(ms) => Duration::from_millis(ms),
         None => DEFAULT_DRAIN,
     };
-    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let (app, caller) = (Arc::clone(&state.app), principal.clone());
     let work = async move |receipt| {
         let deleting = app.delete_agent(&caller, &id.0, drain, receipt).await?;
         Ok(accepted(&deleting))
     };
     let request = drain.as_millis().to_be_bytes();
     let kept = Kept::Answer(accepted);
-    once.run(&gate, &principal, &[&request], kept, work).await
+    once.run(&state, &principal, &[&request], kept, work).await
 }
 
 /// Sets how many replicas are wanted.
@@ -133,7 +133,7 @@ async fn delete_agent(
     params(("id" = String, Path, description = "The agent's id or name")),
     request_body = ScaleRequest, responses((status = 202, body = AgentView)))]
 async fn scale_agent(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
     once: Idempotency,
@@ -149,19 +149,19 @@ async fn scale_agent(
         (Some(replicas), None) => replicas,
         (None, None) => return Err(Error::invalid("send `replicas`").into()),
         (_, Some(_)) => {
-            require_agent(&gate, &principal, &id).await?;
+            require_agent(&state, &principal, &id).await?;
             return Err(not_yet(
                 "scaling between `min` and `max`; send `replicas` instead",
             ));
         }
     };
-    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let (app, caller) = (Arc::clone(&state.app), principal.clone());
     let work = async move |receipt| {
         let scaled = app.scale_agent(&caller, &id.0, replicas, receipt).await?;
         Ok(accepted(&scaled))
     };
     let kept = Kept::Answer(accepted);
-    once.run(&gate, &principal, &[&body.bytes], kept, work)
+    once.run(&state, &principal, &[&body.bytes], kept, work)
         .await
 }
 
@@ -170,18 +170,18 @@ async fn scale_agent(
     params(("id" = String, Path, description = "The agent's id or name")),
     responses((status = 202, body = AgentView)))]
 async fn redeploy_agent(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
     once: Idempotency,
 ) -> Result<Response, Failure> {
-    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let (app, caller) = (Arc::clone(&state.app), principal.clone());
     let work = async move |receipt| {
         let redeployed = app.redeploy_agent(&caller, &id.0, receipt).await?;
         Ok(accepted(&redeployed))
     };
     let kept = Kept::Answer(accepted);
-    once.run(&gate, &principal, &[], kept, work).await
+    once.run(&state, &principal, &[], kept, work).await
 }
 
 /// Goes back to an earlier revision. Not in this release.
@@ -190,11 +190,11 @@ async fn redeploy_agent(
     responses((status = 501, body = parallax_api::Problem,
         content_type = "application/problem+json")))]
 async fn rollback_agent(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
 ) -> Result<(), Failure> {
-    require_agent(&gate, &principal, &id).await?;
+    require_agent(&state, &principal, &id).await?;
     Err(not_yet("rolling back; deploy the earlier source instead"))
 }
 
@@ -204,11 +204,11 @@ async fn rollback_agent(
     responses((status = 501, body = parallax_api::Problem,
         content_type = "application/problem+json")))]
 async fn suspend_agent(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
 ) -> Result<(), Failure> {
-    require_agent(&gate, &principal, &id).await?;
+    require_agent(&state, &principal, &id).await?;
     Err(not_yet("suspending; scale to 0 instead"))
 }
 
@@ -218,11 +218,11 @@ async fn suspend_agent(
     responses((status = 501, body = parallax_api::Problem,
         content_type = "application/problem+json")))]
 async fn resume_agent(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
 ) -> Result<(), Failure> {
-    require_agent(&gate, &principal, &id).await?;
+    require_agent(&state, &principal, &id).await?;
     Err(not_yet(
         "resuming; deploy it without `suspended`, or scale it up",
     ))
@@ -243,13 +243,13 @@ struct RevisionsQuery {
     params(("id" = String, Path, description = "The agent's id or name"), RevisionsQuery),
     responses((status = 200, body = Page<RevisionView>)))]
 async fn list_revisions(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
     Params(params): Params<RevisionsQuery>,
 ) -> Result<axum::Json<Page<RevisionView>>, Failure> {
     let limit = query::page(params.limit, None)?.limit;
-    let listed = gate
+    let listed = state
         .app
         .list_revisions(&principal, &id.0, params.cursor, limit)
         .await?;
@@ -262,8 +262,15 @@ async fn list_revisions(
 
 /// What is not there yet is not there for the caller's own agents only: another tenant's answers
 /// 404 like everywhere.
-async fn require_agent(gate: &Gate, principal: &Principal, id: &Id) -> Result<(), Failure> {
-    gate.app.find_agent(principal, Scope::Deploy, &id.0).await?;
+async fn require_agent(
+    state: &HandlerState,
+    principal: &Principal,
+    id: &Id,
+) -> Result<(), Failure> {
+    state
+        .app
+        .find_agent(principal, Scope::Deploy, &id.0)
+        .await?;
     Ok(())
 }
 

@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use parallax_core::error::{Code, Error};
 use parallax_core::key::Principal;
 
-use super::gate::Gate;
 use super::problem::Failure;
+use super::state::HandlerState;
 
 /// Paths that answer anybody: they say whether the server is up, and nothing else.
 pub(crate) const OPEN: [&str; 2] = ["/healthz", "/readyz"];
@@ -17,7 +17,7 @@ const OPEN_RPCS: &str = "/grpc.health.v1.Health/";
 
 /// Lets a request through with its [`Principal`] in the extensions, or refuses it.
 pub(crate) async fn authenticate(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -26,7 +26,7 @@ pub(crate) async fn authenticate(
         return next.run(request).await;
     }
     let found = match bearer(request.headers()) {
-        Some(text) => gate.app.auth.authenticate(text).await,
+        Some(text) => state.app.auth.authenticate(text).await,
         None => Err(Error::new(
             Code::Unauthenticated,
             "no credential was sent; pass an API key as `Authorization: Bearer plx_key_…`",

@@ -29,16 +29,16 @@ use utoipa_axum::routes;
 use super::agents::view;
 use super::authenticate::Caller;
 use super::body::Json;
-use super::gate::Gate;
 use super::idempotency::{Idempotency, Kept, Reply};
 use super::problem::Failure;
 use super::query::{self, Params};
+use super::state::HandlerState;
 use crate::app::deploy::{Deployed, Deployment};
 use crate::app::sources::Planned;
 use crate::auth::require;
 use form::Form;
 
-pub(crate) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<HandlerState> {
     // The source has a limit of its own, counted while it streams to disk.
     OpenApiRouter::new()
         .routes(routes!(deploy_agent))
@@ -66,7 +66,7 @@ struct DeployQuery {
     responses((status = 202, body = DeployResponse, description = "Taken on; `Location` names the status"),
         (status = 200, body = DryRun, description = "With `dry_run`: what would happen")))]
 async fn deploy_agent(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     Params(params): Params<DeployQuery>,
     once: Idempotency,
@@ -78,7 +78,7 @@ async fn deploy_agent(
     let wanted = if multipart {
         let parts = Multipart::from_request(request, &()).await;
         let parts = parts.map_err(|e| Error::invalid(e.body_text()))?;
-        let uploaded = upload(&gate, &principal, parts, params.dry_run).await?;
+        let uploaded = upload(&state, &principal, parts, params.dry_run).await?;
         match uploaded {
             Uploaded::Wanted(wanted) => *wanted,
             Uploaded::Forecast(forecast) => return Ok(axum::Json(forecast).into_response()),
@@ -93,10 +93,10 @@ async fn deploy_agent(
             suspended: wanted.suspended,
             archive: None,
         };
-        let forecast = forecast(&gate, &principal, draft).await?;
+        let forecast = forecast(&state, &principal, draft).await?;
         return Ok(axum::Json(forecast).into_response());
     }
-    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let (app, caller) = (Arc::clone(&state.app), principal.clone());
     let spec_json = serde_json::to_vec(&wanted.spec).expect("a spec has only string keys");
     let source = wanted.source.as_ref();
     let digest = source.map_or("", |source| &source.digest).to_owned();
@@ -108,7 +108,7 @@ async fn deploy_agent(
         suspended.as_slice(),
     ];
     let kept = Kept::Answer(accepted);
-    once.run(&gate, &principal, &request, kept, work).await
+    once.run(&state, &principal, &request, kept, work).await
 }
 
 fn accepted(deployed: &Deployed) -> Reply {
@@ -149,21 +149,21 @@ enum Uploaded {
 }
 
 async fn upload(
-    gate: &Gate,
+    state: &HandlerState,
     principal: &Principal,
     parts: Multipart,
     dry_run: bool,
 ) -> Result<Uploaded, Failure> {
-    let place = gate.upload_place()?;
+    let place = state.upload_place()?;
     let mut form = Form::new(parts);
-    let received = receive(gate, principal, &mut form).await;
+    let received = receive(state, principal, &mut form).await;
     let uploaded = match received {
         Ok(draft) if dry_run => {
-            let forecast = forecast(gate, principal, draft).await;
+            let forecast = forecast(state, principal, draft).await;
             forecast.map(|forecast| Uploaded::Forecast(Box::new(forecast)))
         }
         Ok(draft) => {
-            let wanted = draft.keep(gate).await;
+            let wanted = draft.keep(state).await;
             wanted.map(|wanted| Uploaded::Wanted(Box::new(wanted)))
         }
         Err(error) => {
@@ -185,9 +185,9 @@ struct Draft {
 }
 
 impl Draft {
-    async fn keep(self, gate: &Gate) -> Result<Deployment, Error> {
+    async fn keep(self, state: &HandlerState) -> Result<Deployment, Error> {
         let source = match self.archive {
-            Some(archive) => Some(gate.app.keep_source(archive).await?),
+            Some(archive) => Some(state.app.keep_source(archive).await?),
             None => None,
         };
         Ok(Deployment {
@@ -198,13 +198,17 @@ impl Draft {
     }
 }
 
-async fn receive(gate: &Gate, principal: &Principal, form: &mut Form) -> Result<Draft, Error> {
+async fn receive(
+    state: &HandlerState,
+    principal: &Principal,
+    form: &mut Form,
+) -> Result<Draft, Error> {
     let spec = form.spec().await?;
-    gate.app.check_deploy(principal, &spec).await?;
-    let mut archive = gate.app.begin_source(principal.tenant).await?;
+    state.app.check_deploy(principal, &spec).await?;
+    let mut archive = state.app.begin_source(principal.tenant).await?;
     let (suspended, sent) = form.rest(&mut archive).await?;
     if sent {
-        gate.app.check_source(&mut archive).await?;
+        state.app.check_source(&mut archive).await?;
     }
     Ok(Draft {
         spec,
@@ -213,7 +217,11 @@ async fn receive(gate: &Gate, principal: &Principal, form: &mut Form) -> Result<
     })
 }
 
-async fn forecast(gate: &Gate, principal: &Principal, draft: Draft) -> Result<DryRun, Error> {
+async fn forecast(
+    state: &HandlerState,
+    principal: &Principal,
+    draft: Draft,
+) -> Result<DryRun, Error> {
     let Draft {
         spec,
         suspended,
@@ -225,9 +233,9 @@ async fn forecast(gate: &Gate, principal: &Principal, draft: Draft) -> Result<Dr
         source_digest: digest.as_ref().map(BlobDigest::as_str),
         suspended,
     };
-    let forecast = gate.app.forecast(principal, &wanted).await?;
+    let forecast = state.app.forecast(principal, &wanted).await?;
     let planned = match &mut archive {
-        Some(archive) => gate.app.plan_upload(principal, archive, &spec).await?,
+        Some(archive) => state.app.plan_upload(principal, archive, &spec).await?,
         None => Planned::NoSource,
     };
     let (plan, planned_for, note) = match planned {

@@ -19,12 +19,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::authenticate::Caller;
-use super::gate::Gate;
 use super::problem::Failure;
 use super::query::{self, Id, Params};
-use super::stream::{Entry, Format, Reader, Wanted};
+use super::state::HandlerState;
+use super::stream::{Entry, Format, Negotiation, Reader};
 
-pub(crate) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<HandlerState> {
     OpenApiRouter::new()
         .routes(routes!(list_events))
         .routes(routes!(agent_events))
@@ -59,10 +59,10 @@ struct AgentEventsQuery {
     responses((status = 200, content((Page<EventView> = "application/json"),
         (EventEntry = "text/event-stream"), (EventEntry = "application/x-ndjson")))))]
 async fn list_events(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     Params(params): Params<EventsQuery>,
-    wanted: Wanted,
+    negotiation: Negotiation,
 ) -> Result<Response, Failure> {
     let filter = match params.subject {
         Some(text) => {
@@ -72,11 +72,11 @@ async fn list_events(
         None => Filter::All,
     };
     answer(
-        gate,
+        state,
         principal,
         filter,
         (params.after, params.limit),
-        wanted,
+        negotiation,
     )
     .await
 }
@@ -87,42 +87,42 @@ async fn list_events(
     responses((status = 200, content((Page<EventView> = "application/json"),
         (EventEntry = "text/event-stream"), (EventEntry = "application/x-ndjson")))))]
 async fn agent_events(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
     Params(params): Params<AgentEventsQuery>,
-    wanted: Wanted,
+    negotiation: Negotiation,
 ) -> Result<Response, Failure> {
-    let agent = gate.app.find_agent(&principal, Scope::Read, &id.0).await?;
+    let agent = state.app.find_agent(&principal, Scope::Read, &id.0).await?;
     let filter = Filter::SubjectId(agent.id.to_string());
     answer(
-        gate,
+        state,
         principal,
         filter,
         (params.after, params.limit),
-        wanted,
+        negotiation,
     )
     .await
 }
 
 async fn answer(
-    gate: Gate,
+    state: HandlerState,
     principal: Principal,
     filter: Filter,
     (after, limit): (Option<String>, Option<u32>),
-    wanted: Wanted,
+    negotiation: Negotiation,
 ) -> Result<Response, Failure> {
-    let after = match wanted.last.or(after).as_deref() {
+    let after = match negotiation.last.or(after).as_deref() {
         None => 0,
-        Some("now") => gate.app.latest_event(&principal).await?,
+        Some("now") => state.app.latest_event(&principal).await?,
         Some(text) => cursor(text)?,
     };
-    if let Some(format @ (Format::Sse | Format::Ndjson)) = wanted.format {
+    if let Some(format @ (Format::Sse | Format::Ndjson)) = negotiation.format {
         return follow(
             Reader {
-                gate,
+                state,
                 principal,
-                request: wanted.request,
+                request: negotiation.request,
                 format,
             },
             filter,
@@ -130,7 +130,7 @@ async fn answer(
         );
     }
     let limit = query::page(limit, None)?.limit;
-    let batch = gate
+    let batch = state
         .app
         .list_events(&principal, &filter, after, limit)
         .await?;
@@ -145,7 +145,7 @@ async fn answer(
 }
 
 fn follow(reader: Reader, filter: Filter, after: u64) -> Result<Response, Failure> {
-    let mut feed = reader.gate.app.events(&reader.principal, filter, after)?;
+    let mut feed = reader.state.app.events(&reader.principal, filter, after)?;
     reader.respond(async_stream::try_stream! {
         loop {
             let batch = feed.next().await?;

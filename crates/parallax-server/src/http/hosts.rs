@@ -12,13 +12,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::authenticate::Caller;
-use super::gate::Gate;
 use super::idempotency::{Idempotency, Kept, Reply};
 use super::problem::Failure;
 use super::query::{self, PageQuery, Params};
+use super::state::HandlerState;
 use crate::app::hosts::JOIN_TOKEN_TTL;
 
-pub(crate) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<HandlerState> {
     OpenApiRouter::new()
         .routes(routes!(list_hosts))
         .routes(routes!(mint_join_token))
@@ -28,15 +28,15 @@ pub(crate) fn routes() -> OpenApiRouter<Gate> {
 #[utoipa::path(get, path = "/api/hosts", tag = "hosts", params(PageQuery),
     responses((status = 200, body = Page<HostView>)))]
 async fn list_hosts(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     Params(params): Params<PageQuery>,
 ) -> Result<axum::Json<Page<HostView>>, Failure> {
-    let listed = gate.app.list_hosts(&principal, &params.page()?).await?;
+    let listed = state.app.list_hosts(&principal, &params.page()?).await?;
     Ok(query::listed(
         listed,
         |host| host.name.to_string(),
-        |host| view(&gate, host),
+        |host| view(&state, host),
     ))
 }
 
@@ -44,11 +44,11 @@ async fn list_hosts(
 #[utoipa::path(post, path = "/api/hosts/token", tag = "hosts",
     responses((status = 201, body = JoinToken)))]
 async fn mint_join_token(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     once: Idempotency,
 ) -> Result<Response, Failure> {
-    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let (app, caller) = (Arc::clone(&state.app), principal.clone());
     let work = async move |receipt| {
         let token = app.mint_join_token(&caller, receipt).await?;
         let minted = JoinToken {
@@ -58,13 +58,13 @@ async fn mint_join_token(
         Ok(Reply::json(StatusCode::CREATED, &minted))
     };
     let kept = Kept::Nothing(StatusCode::CREATED);
-    once.run(&gate, &principal, &[], kept, work).await
+    once.run(&state, &principal, &[], kept, work).await
 }
 
-fn view(gate: &Gate, host: Host) -> HostView {
+fn view(state: &HandlerState, host: Host) -> HostView {
     let facts = host.facts;
     HostView {
-        connected: gate.app.hosts.is_connected(host.id),
+        connected: state.app.hosts.is_connected(host.id),
         id: host.id,
         name: host.name.to_string(),
         last_seen_at: host.last_seen_at.into(),

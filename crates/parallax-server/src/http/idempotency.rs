@@ -25,8 +25,8 @@ use parallax_store::idempotency::{self, Answer};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
-use super::gate::Gate;
 use super::problem::Failure;
+use super::state::HandlerState;
 use crate::app::Receipt;
 
 const HEADER: &str = "idempotency-key";
@@ -158,7 +158,7 @@ impl Idempotency {
     /// hands its receipt to the use case, whose transaction keeps what `kept` says.
     pub(crate) async fn run<T, W>(
         self,
-        gate: &Gate,
+        state: &HandlerState,
         principal: &Principal,
         request: &[&[u8]],
         kept: Kept<T>,
@@ -172,16 +172,16 @@ impl Idempotency {
             return Ok(work(Receipt::none()).await?.into_response());
         };
         let secret = matches!(kept, Kept::Nothing(_));
-        let receipt = once.receipt(gate, kept);
+        let receipt = once.receipt(state, kept);
         let work = Box::pin(async move { work(receipt).await });
-        once.in_turn(gate, secret, work).await
+        once.in_turn(state, secret, work).await
     }
 
     /// Does work that changes what is live and not what is stored, and keeps its answer after it.
     /// A server that dies in between takes what was live with it.
     pub(crate) async fn run_live<W>(
         self,
-        gate: &Gate,
+        state: &HandlerState,
         principal: &Principal,
         request: &[&[u8]],
         work: W,
@@ -192,7 +192,7 @@ impl Idempotency {
         let Some(once) = self.once(principal, request) else {
             return Ok(work.await?.into_response());
         };
-        let (app, asked) = (Arc::clone(&gate.app), once.clone());
+        let (app, asked) = (Arc::clone(&state.app), once.clone());
         let work = async move {
             let reply = work.await?;
             let now = app.clock.now();
@@ -209,7 +209,7 @@ impl Idempotency {
             }
             Ok(reply)
         };
-        once.in_turn(gate, false, Box::pin(work)).await
+        once.in_turn(state, false, Box::pin(work)).await
     }
 
     fn once(self, principal: &Principal, request: &[&[u8]]) -> Option<Once> {
@@ -232,8 +232,8 @@ struct Once {
 }
 
 impl Once {
-    fn receipt<T: 'static>(&self, gate: &Gate, kept: Kept<T>) -> Receipt<T> {
-        let (once, now) = (self.clone(), gate.app.clock.now());
+    fn receipt<T: 'static>(&self, state: &HandlerState, kept: Kept<T>) -> Receipt<T> {
+        let (once, now) = (self.clone(), state.app.clock.now());
         Receipt::new(now, move |change| {
             let (status, body) = match &kept {
                 Kept::Answer(answer) => {
@@ -262,19 +262,19 @@ impl Once {
     /// done before.
     async fn in_turn(
         self,
-        gate: &Gate,
+        state: &HandlerState,
         secret: bool,
         work: BoxFuture<'static, Result<Reply, Failure>>,
     ) -> Result<Response, Failure> {
-        let gate = gate.clone();
-        let app = Arc::clone(&gate.app);
+        let state = state.clone();
+        let app = Arc::clone(&state.app);
         let done = app.tasks.spawn(async move {
-            let turn = gate
+            let turn = state
                 .turns
                 .of((self.tenant, &self.key, &self.route))
                 .lock()
                 .await;
-            let response = match self.earlier(&gate, secret).await? {
+            let response = match self.earlier(&state, secret).await? {
                 Some(replayed) => Ok(replayed),
                 None => work.await.map(IntoResponse::into_response),
             };
@@ -284,9 +284,13 @@ impl Once {
         done.await.map_err(|e| Failure::from(Error::internal(e)))?
     }
 
-    async fn earlier(&self, gate: &Gate, secret: bool) -> Result<Option<Response>, Failure> {
-        let mut tx = gate.app.store.read(self.tenant).await?;
-        let now = gate.app.clock.now();
+    async fn earlier(
+        &self,
+        state: &HandlerState,
+        secret: bool,
+    ) -> Result<Option<Response>, Failure> {
+        let mut tx = state.app.store.read(self.tenant).await?;
+        let now = state.app.clock.now();
         let found = idempotency::get(&mut tx, &self.key, &self.route, now).await?;
         drop(tx);
         let Some(answer) = found else { return Ok(None) };

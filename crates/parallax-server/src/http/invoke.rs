@@ -21,14 +21,14 @@ use utoipa_axum::routes;
 
 use super::authenticate::Caller;
 use super::body::Json;
-use super::gate::Gate;
 use super::idempotency::Idempotency;
 use super::outcome::{answer, blobs};
 use super::problem::Failure;
 use super::query::Id;
-use super::stream::{Entry, Format, Reader, Wanted};
+use super::state::HandlerState;
+use super::stream::{Entry, Format, Negotiation, Reader};
 use super::tasks;
-use crate::app::invoke::InvokeRequest as Wish;
+use crate::app::invoke::Invocation;
 use crate::app::tasks::Submission;
 use crate::dispatch::{CallContext, Group, Outcome, Sink};
 
@@ -37,7 +37,7 @@ const UPDATES_KEPT: usize = 64;
 /// Longest trace header that is passed on; W3C suggests that 512 bytes arrive everywhere.
 const MAX_TRACE_HEADER: usize = 8192;
 
-pub(crate) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<HandlerState> {
     OpenApiRouter::new().routes(routes!(invoke_agent))
 }
 
@@ -55,36 +55,36 @@ pub(crate) fn routes() -> OpenApiRouter<Gate> {
             (TaskEntry = "text/event-stream"), (TaskEntry = "application/x-ndjson"))),
         (status = 202, body = TaskView, description = "A durable task; `Location` names it")))]
 async fn invoke_agent(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
     once: Idempotency,
     call: CallHeaders,
-    wanted: Wanted,
+    negotiation: Negotiation,
     body: Json<InvokeRequest>,
 ) -> Result<Response, Failure> {
-    let wish = wish(id.0, body.value, call.context);
+    let invocation = invocation(id.0, body.value, call.context);
     let key = once.into_key();
     if call.durable || key.is_some() {
         let submission = Submission {
-            request: wish,
+            request: invocation,
             idempotency_key: key,
         };
-        let task = gate.app.submit_task(&principal, submission).await?;
+        let task = state.app.submit_task(&principal, submission).await?;
         return Ok(accepted(&tasks::view(&task)));
     }
-    if let Some(format @ (Format::Sse | Format::Ndjson)) = wanted.format {
+    if let Some(format @ (Format::Sse | Format::Ndjson)) = negotiation.format {
         let reader = Reader {
-            gate,
+            state,
             principal,
-            request: wanted.request,
+            request: negotiation.request,
             format,
         };
-        return streamed(reader, wish).await;
+        return streamed(reader, invocation).await;
     }
-    let attached = gate.app.invoke(&principal, wish).await?;
+    let attached = state.app.invoke(&principal, invocation).await?;
     let task = attached.task;
-    let answer = settle(&gate, &principal, task, attached.outcome().await)?;
+    let answer = settle(&state, &principal, task, attached.outcome().await)?;
     Ok(axum::Json(answer).into_response())
 }
 
@@ -98,32 +98,35 @@ fn accepted(task: &TaskView) -> Response {
 
 /// Turns an outcome into an answer or a failure, and counts it.
 fn settle(
-    gate: &Gate,
+    state: &HandlerState,
     principal: &Principal,
     task: TaskId,
     outcome: Outcome,
 ) -> Result<InvokeResponse, Failure> {
     match outcome {
         Outcome::Success(success) => {
-            gate.metrics.invoked("succeeded");
-            gate.recent
+            state.metrics.invoked("succeeded");
+            state
+                .recent
                 .remember(principal.tenant, task, blobs(&success));
             Ok(answer(task, &success))
         }
         Outcome::Problem(problem) => {
             let failure = Failure::of_task(task, &problem);
-            gate.metrics.invoked(failure.code().as_str());
+            state.metrics.invoked(failure.code().as_str());
             Err(failure)
         }
     }
 }
 
 /// An attached call whose progress is shown.
-async fn streamed(reader: Reader, wish: Wish) -> Result<Response, Failure> {
+async fn streamed(reader: Reader, invocation: Invocation) -> Result<Response, Failure> {
     crate::auth::require(&reader.principal, parallax_core::key::Scope::Invoke)?;
-    let app = Arc::clone(&reader.gate.app);
-    let name = app.callee(reader.principal.tenant, &wish.agent).await?;
-    let call = app.call(&reader.principal, name, wish)?;
+    let app = Arc::clone(&reader.state.app);
+    let name = app
+        .callee(reader.principal.tenant, &invocation.agent)
+        .await?;
+    let call = app.call(&reader.principal, name, invocation)?;
     let (down, mut frames) = mpsc::channel(UPDATES_KEPT);
     let permit = down
         .clone()
@@ -142,7 +145,7 @@ async fn streamed(reader: Reader, wish: Wish) -> Result<Response, Failure> {
         task,
         grace: app.limits.cancel_grace,
     };
-    let (gate, principal) = (reader.gate.clone(), reader.principal.clone());
+    let (state, principal) = (reader.state.clone(), reader.principal.clone());
     let request = reader.request.clone();
     reader.respond(async_stream::stream! {
         // Held for as long as anybody reads; the sink's own sender ends the channel otherwise.
@@ -153,7 +156,7 @@ async fn streamed(reader: Reader, wish: Wish) -> Result<Response, Failure> {
                 Some(v1::invoke_down::Event::Partial(partial)) => yield Ok(piece(&partial)),
                 Some(v1::invoke_down::Event::Outcome(outcome)) => {
                     let outcome = outcome.outcome.unwrap_or(Outcome::Problem(v1::TaskProblem::default()));
-                    yield Ok(match settle(&gate, &principal, task, outcome) {
+                    yield Ok(match settle(&state, &principal, task, outcome) {
                         Ok(answer) => ended(answer),
                         Err(failure) => Entry::problem(&failure.document(&request.0)),
                     });
@@ -218,12 +221,12 @@ fn ended(answer: InvokeResponse) -> Entry {
     )
 }
 
-fn wish(agent: String, body: InvokeRequest, mut context: CallContext) -> Wish {
+fn invocation(agent: String, body: InvokeRequest, mut context: CallContext) -> Invocation {
     context.context_id = body.context_id.unwrap_or_default();
     let json = body
         .input
         .map_or_else(|| "null".to_owned(), |input| Box::<str>::from(input).into());
-    Wish {
+    Invocation {
         agent,
         capability: body.capability,
         input: v1::Payload {
@@ -289,8 +292,8 @@ mod tests {
     fn an_input_travels_byte_for_byte() {
         let text = r#"{"capability":"c","input":{"z": 1.00}}"#;
         let body: InvokeRequest = serde_json::from_str(text).expect("well-formed");
-        let wish = wish("a".to_owned(), body, CallContext::default());
+        let invocation = invocation("a".to_owned(), body, CallContext::default());
         let expected = v1::payload::Content::Json(r#"{"z": 1.00}"#.into());
-        assert_eq!(wish.input.content, Some(expected));
+        assert_eq!(invocation.input.content, Some(expected));
     }
 }

@@ -18,16 +18,16 @@ use utoipa_axum::routes;
 
 use super::authenticate::Caller;
 use super::body::Json;
-use super::gate::Gate;
 use super::idempotency::{Idempotency, Kept, Reply};
 use super::problem::Failure;
 use super::query::{self, Id, PageQuery, Params};
+use super::state::HandlerState;
 use crate::app::keys::NewKey;
 
 /// Ten years: longer is "does not expire" and should be said so.
 const MAX_TTL_S: u64 = 10 * 366 * 24 * 3600;
 
-pub(crate) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<HandlerState> {
     OpenApiRouter::new()
         .routes(routes!(list_keys, create_key))
         .routes(routes!(revoke_key))
@@ -37,12 +37,12 @@ pub(crate) fn routes() -> OpenApiRouter<Gate> {
 #[utoipa::path(get, path = "/api/keys", tag = "keys", params(PageQuery),
     responses((status = 200, body = Page<KeyView>)))]
 async fn list_keys(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     Params(params): Params<PageQuery>,
 ) -> Result<axum::Json<Page<KeyView>>, Failure> {
-    let listed = gate.app.list_keys(&principal, &params.page()?).await?;
-    let now = gate.app.clock.now();
+    let listed = state.app.list_keys(&principal, &params.page()?).await?;
+    let now = state.app.clock.now();
     Ok(query::listed(
         listed,
         |key| key.id.to_string(),
@@ -54,13 +54,13 @@ async fn list_keys(
 #[utoipa::path(post, path = "/api/keys", tag = "keys", request_body = CreateKey,
     responses((status = 201, body = CreatedKey)))]
 async fn create_key(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     once: Idempotency,
     body: Json<CreateKey>,
 ) -> Result<Response, Failure> {
     let wanted = new_key(body.value)?;
-    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let (app, caller) = (Arc::clone(&state.app), principal.clone());
     let work = async move |receipt| {
         let (key, secret) = app.create_key(&caller, wanted, receipt).await?;
         let key = view(&key, app.clock.now());
@@ -71,7 +71,7 @@ async fn create_key(
         Ok(Reply::json(StatusCode::CREATED, &created))
     };
     let kept = Kept::Nothing(StatusCode::CREATED);
-    once.run(&gate, &principal, &[&body.bytes], kept, work)
+    once.run(&state, &principal, &[&body.bytes], kept, work)
         .await
 }
 
@@ -79,19 +79,19 @@ async fn create_key(
 #[utoipa::path(delete, path = "/api/keys/{id}", tag = "keys",
     params(("id" = String, Path, description = "The key's id")), responses((status = 204)))]
 async fn revoke_key(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
     once: Idempotency,
 ) -> Result<Response, Failure> {
     let key: KeyId = id.parse()?;
-    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let (app, caller) = (Arc::clone(&state.app), principal.clone());
     let work = async move |receipt| {
         app.revoke_key(&caller, key, receipt).await?;
         Ok(Reply::empty())
     };
     let kept = Kept::Answer(|()| Reply::empty());
-    once.run(&gate, &principal, &[], kept, work).await
+    once.run(&state, &principal, &[], kept, work).await
 }
 
 fn new_key(body: CreateKey) -> Result<NewKey, Error> {

@@ -20,10 +20,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::authenticate::Caller;
-use super::gate::Gate;
 use super::problem::Failure;
 use super::query::{self, Id, Params};
-use super::stream::{Entry, Format, Reader, Wanted};
+use super::state::HandlerState;
+use super::stream::{Entry, Format, Negotiation, Reader};
 use crate::app::logs::{LogItem, LogPosition, LogQuery};
 
 /// Most sources that a cursor may name: more than an agent's live and kept replicas.
@@ -31,7 +31,7 @@ const MAX_POSITIONS: usize = 256;
 /// Most last lines of each source that may be asked for.
 const MAX_TAIL: u32 = 100_000;
 
-pub(crate) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<HandlerState> {
     OpenApiRouter::new().routes(routes!(agent_logs))
 }
 
@@ -64,22 +64,22 @@ struct LogsQuery {
     responses((status = 200, content((LogEntry = "text/event-stream"),
         (LogEntry = "application/x-ndjson"), (String = "text/plain")))))]
 async fn agent_logs(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
     Params(params): Params<LogsQuery>,
-    wanted: Wanted,
+    negotiation: Negotiation,
 ) -> Result<Response, Failure> {
     let since = params
         .since
         .as_deref()
-        .map(|text| since(text, gate.app.clock.now()))
+        .map(|text| since(text, state.app.clock.now()))
         .transpose()?;
     if params.tail.is_some_and(|tail| tail > MAX_TAIL) {
         return Err(Error::invalid(format!("`tail` may be at most {MAX_TAIL}")).into());
     }
     let replica = params.replica.map(|text| text.parse()).transpose();
-    let after = wanted.last.or(params.after);
+    let after = negotiation.last.or(params.after);
     let query = LogQuery {
         follow: params.follow,
         tail: params.tail,
@@ -92,16 +92,16 @@ async fn agent_logs(
             .transpose()?
             .unwrap_or_default(),
     };
-    let mut feed = gate.app.agent_logs(&principal, &id.0, &query).await?;
+    let mut feed = state.app.agent_logs(&principal, &id.0, &query).await?;
     let mut cursor = Cursor::new(query.after);
-    let format = match wanted.format {
+    let format = match negotiation.format {
         Some(format @ (Format::Ndjson | Format::Text)) => format,
         _ => Format::Sse,
     };
     let reader = Reader {
-        gate,
+        state,
         principal,
-        request: wanted.request,
+        request: negotiation.request,
         format,
     };
     reader.respond(async_stream::stream! {

@@ -11,8 +11,8 @@ use parallax_core::id;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::gate::Gate;
 use super::problem;
+use super::state::HandlerState;
 use crate::clock::random;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -36,12 +36,12 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
 }
 
 pub(crate) async fn observe(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let id = given(request.headers()).unwrap_or_else(|| {
-        id::RequestId::new(gate.app.clock.now(), random())
+        id::RequestId::new(state.app.clock.now(), random())
             .to_string()
             .into()
     });
@@ -58,7 +58,7 @@ pub(crate) async fn observe(
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    gate.metrics.answered(&method, route, response.status());
+    state.metrics.answered(&method, route, response.status());
     let status = response.status().as_u16();
     let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     if status >= 500 {

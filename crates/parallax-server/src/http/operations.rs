@@ -18,14 +18,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::authenticate::Caller;
-use super::gate::Gate;
 use super::problem::Failure;
+use super::state::HandlerState;
 use crate::auth::require;
 
 /// Agents that are counted by phase; beyond this the gauges say less than there are.
 const AGENTS_COUNTED: u32 = 10_000;
 
-pub(crate) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<HandlerState> {
     OpenApiRouter::new()
         .routes(routes!(healthz))
         .routes(routes!(readyz))
@@ -42,11 +42,11 @@ async fn healthz() -> &'static str {
 /// Whether the server takes work: the database answers, and the server is not stopping.
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()),
     responses((status = 200, body = String, content_type = "text/plain")))]
-async fn readyz(State(gate): State<Gate>) -> Result<&'static str, Failure> {
-    if gate.app.shutdown.is_cancelled() {
+async fn readyz(State(state): State<HandlerState>) -> Result<&'static str, Failure> {
+    if state.app.shutdown.is_cancelled() {
         return Err(Error::new(Code::ShuttingDown, "the server is stopping").into());
     }
-    gate.app.store.ping().await?;
+    state.app.store.ping().await?;
     Ok("ready\n")
 }
 
@@ -63,12 +63,15 @@ struct InState {
 /// Figures for Prometheus: the server's requests, and the agents of the caller's tenant.
 #[utoipa::path(get, path = "/metrics", tag = "operations",
     responses((status = 200, body = String, content_type = "text/plain")))]
-async fn metrics(State(gate): State<Gate>, Caller(principal): Caller) -> Result<Response, Failure> {
+async fn metrics(
+    State(state): State<HandlerState>,
+    Caller(principal): Caller,
+) -> Result<Response, Failure> {
     require(&principal, Scope::Read)?;
     let mut registry = Registry::default();
-    gate.metrics.register(&mut registry);
-    let names = count_agents(&gate, &principal, &mut registry).await?;
-    count_instances(&gate, &principal, names, &mut registry)?;
+    state.metrics.register(&mut registry);
+    let names = count_agents(&state, &principal, &mut registry).await?;
+    count_instances(&state, &principal, names, &mut registry)?;
     let mut text = String::new();
     encode(&mut text, &registry).map_err(Error::internal)?;
     let content = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -76,7 +79,7 @@ async fn metrics(State(gate): State<Gate>, Caller(principal): Caller) -> Result<
 }
 
 async fn count_agents(
-    gate: &Gate,
+    state: &HandlerState,
     principal: &Principal,
     registry: &mut Registry,
 ) -> Result<BTreeSet<String>, Error> {
@@ -88,7 +91,7 @@ async fn count_agents(
             })
             .set(0);
     }
-    let listed = gate
+    let listed = state
         .app
         .list_agents(principal, None, &Page::first(AGENTS_COUNTED))
         .await?;
@@ -109,13 +112,13 @@ async fn count_agents(
 
 /// `names` are those of the hosted agents: calls may wait for one that has no instance.
 fn count_instances(
-    gate: &Gate,
+    state: &HandlerState,
     principal: &Principal,
     mut names: BTreeSet<String>,
     registry: &mut Registry,
 ) -> Result<(), Error> {
     let (instances, in_flight) = (Family::<InState, Gauge>::default(), Gauge::<i64>::default());
-    for view in gate.app.registry(principal, None)? {
+    for view in state.app.registry(principal, None)? {
         instances
             .get_or_create(&InState {
                 state: view.state.as_str(),
@@ -126,7 +129,7 @@ fn count_instances(
     }
     let waiting = Gauge::<i64>::default();
     for name in names.iter().filter_map(|name| name.parse().ok()) {
-        let calls = gate
+        let calls = state
             .app
             .directory
             .find(principal.tenant, &name)

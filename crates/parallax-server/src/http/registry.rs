@@ -18,15 +18,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::authenticate::Caller;
-use super::gate::Gate;
 use super::problem::Failure;
 use super::query::{self, Params};
-use super::stream::{Entry, Format, Reader, Wanted};
+use super::state::HandlerState;
+use super::stream::{Entry, Format, Negotiation, Reader};
 use crate::app::registry::{RegistryNews, RegistryWatch};
 use crate::clock::Clock;
 use crate::dispatch::{InstanceView, RegistryChange};
 
-pub(crate) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<HandlerState> {
     OpenApiRouter::new()
         .routes(routes!(list_registry))
         .routes(routes!(watch_registry))
@@ -48,12 +48,12 @@ struct RegistryQuery {
 #[utoipa::path(get, path = "/api/registry", tag = "registry", params(RegistryQuery),
     responses((status = 200, body = Page<RegistryEntry>)))]
 async fn list_registry(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     Params(params): Params<RegistryQuery>,
 ) -> Result<axum::Json<Page<RegistryEntry>>, Failure> {
     let page = query::page(params.limit, params.cursor.as_deref())?;
-    let mut views = gate
+    let mut views = state
         .app
         .registry(&principal, params.capability.as_deref())?;
     if let Some((name, uuid)) = page
@@ -72,7 +72,7 @@ async fn list_registry(
         .map(|v| format!("{}/{}", v.agent_name, v.peer.uuid));
     let items = views
         .iter()
-        .map(|view| entry(view, &gate.app.clock))
+        .map(|view| entry(view, &state.app.clock))
         .collect();
     Ok(axum::Json(Page { items, next_cursor }))
 }
@@ -83,20 +83,20 @@ async fn list_registry(
     responses((status = 200, content((RegistryEvent = "text/event-stream"),
         (RegistryEvent = "application/x-ndjson")))))]
 async fn watch_registry(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
-    wanted: Wanted,
+    negotiation: Negotiation,
 ) -> Result<Response, Failure> {
-    let mut watch = gate.app.watch_registry(&principal)?;
-    let format = wanted
+    let mut watch = state.app.watch_registry(&principal)?;
+    let format = negotiation
         .format
         .filter(|f| *f == Format::Ndjson)
         .unwrap_or(Format::Sse);
-    let app = Arc::clone(&gate.app);
+    let app = Arc::clone(&state.app);
     let reader = Reader {
-        gate,
+        state,
         principal: principal.clone(),
-        request: wanted.request,
+        request: negotiation.request,
         format,
     };
     reader.respond(async_stream::try_stream! {

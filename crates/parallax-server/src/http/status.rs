@@ -14,12 +14,12 @@ use utoipa_axum::routes;
 
 use super::agents;
 use super::authenticate::Caller;
-use super::gate::Gate;
 use super::problem::Failure;
 use super::query::Id;
+use super::state::HandlerState;
 use crate::app::agents::{AgentDetail, ReplicaDetail};
 
-pub(crate) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<HandlerState> {
     OpenApiRouter::new()
         .routes(routes!(agent_status))
         .routes(routes!(agent_metrics))
@@ -30,11 +30,11 @@ pub(crate) fn routes() -> OpenApiRouter<Gate> {
     params(("id" = String, Path, description = "The agent's id or name")),
     responses((status = 200, body = StatusView)))]
 async fn agent_status(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
 ) -> Result<Json<StatusView>, Failure> {
-    let detail = gate.app.agent(&principal, &id.0).await?;
+    let detail = state.app.agent(&principal, &id.0).await?;
     let agent = &detail.summary.agent;
     Ok(Json(StatusView {
         id: agent.id,
@@ -51,13 +51,13 @@ async fn agent_status(
     params(("id" = String, Path, description = "The agent's id or name")),
     responses((status = 200, body = AgentMetrics)))]
 async fn agent_metrics(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
 ) -> Result<Json<AgentMetrics>, Failure> {
     let AgentDetail {
         summary, replicas, ..
-    } = gate.app.agent(&principal, &id.0).await?;
+    } = state.app.agent(&principal, &id.0).await?;
     let replicas: Vec<ReplicaMetrics> = replicas.into_iter().map(measured).collect();
     Ok(Json(AgentMetrics {
         id: summary.agent.id,

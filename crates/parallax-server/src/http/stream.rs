@@ -17,9 +17,9 @@ use parallax_core::error::{Code, Error};
 use parallax_core::key::Principal;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::gate::Gate;
 use super::observe::RequestId;
 use super::problem::Failure;
+use super::state::HandlerState;
 
 /// Shorter than any proxy's patience.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
@@ -51,7 +51,7 @@ impl Format {
 
 /// How the caller wants a stream, and from where on.
 #[derive(Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct Negotiation {
     pub(crate) request: RequestId,
     /// The first known format that `Accept` names; `None` when it leaves the choice.
     pub(crate) format: Option<Format>,
@@ -59,7 +59,7 @@ pub(crate) struct Wanted {
     pub(crate) last: Option<String>,
 }
 
-impl<S: Sync> FromRequestParts<S> for Wanted {
+impl<S: Sync> FromRequestParts<S> for Negotiation {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
@@ -139,7 +139,7 @@ impl Entry {
 
 /// Who reads, and how.
 pub(crate) struct Reader {
-    pub(crate) gate: Gate,
+    pub(crate) state: HandlerState,
     pub(crate) principal: Principal,
     pub(crate) request: RequestId,
     pub(crate) format: Format,
@@ -154,7 +154,7 @@ impl Reader {
         self,
         entries: impl Stream<Item = Result<Entry, Failure>> + Send + 'static,
     ) -> Result<Response, Failure> {
-        let place = self.gate.stream_place()?;
+        let place = self.state.stream_place()?;
         let format = self.format;
         let body = async_stream::stream! {
             let _place = place;
@@ -211,7 +211,7 @@ fn keep_alive(format: Format) -> Bytes {
 
 /// Returns why a stream must end from outside, once it must.
 async fn ended(reader: &Reader) -> Failure {
-    let app = &reader.gate.app;
+    let app = &reader.state.app;
     let mut changes = app.auth.changes();
     let mut recheck = tokio::time::interval(RECHECK_EVERY);
     recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -29,17 +29,17 @@ use utoipa_axum::routes;
 use super::authenticate::Caller;
 use super::body::{Json, OptionalJson};
 use super::events::cursor;
-use super::gate::Gate;
 use super::idempotency::{Idempotency, Reply};
 use super::outcome;
 use super::problem::Failure;
 use super::query::{self, Id, Params};
-use super::stream::{Entry, Format, Reader, Wanted};
+use super::state::HandlerState;
+use super::stream::{Entry, Format, Negotiation, Reader};
 use crate::app::tasks::{TaskChange, TaskNews, TaskRecord};
 use crate::auth::require;
 use crate::dispatch::Update;
 
-pub(crate) fn routes() -> OpenApiRouter<Gate> {
+pub(crate) fn routes() -> OpenApiRouter<HandlerState> {
     OpenApiRouter::new()
         .routes(routes!(list_tasks))
         .routes(routes!(get_task))
@@ -67,16 +67,19 @@ struct TasksQuery {
 #[utoipa::path(get, path = "/api/tasks", tag = "tasks", params(TasksQuery),
     responses((status = 200, body = Page<TaskView>)))]
 async fn list_tasks(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     Params(params): Params<TasksQuery>,
 ) -> Result<axum::Json<Page<TaskView>>, Failure> {
     let agent = params.agent.map(|text| text.parse()).transpose();
     let agent = agent.map_err(|e| Error::invalid(format!("`agent`: {e}")))?;
-    let state = params.state.map(|text| text.parse()).transpose();
-    let state = state.map_err(|e| Error::invalid(format!("`state`: {e}")))?;
+    let phase = params.state.map(|text| text.parse()).transpose();
+    let phase = phase.map_err(|e| Error::invalid(format!("`state`: {e}")))?;
     let page = query::page(params.limit, params.cursor.as_deref())?;
-    let listed = gate.app.list_tasks(&principal, agent, state, &page).await?;
+    let listed = state
+        .app
+        .list_tasks(&principal, agent, phase, &page)
+        .await?;
     Ok(query::listed(
         listed,
         |task| task.row.id.to_string(),
@@ -89,11 +92,11 @@ async fn list_tasks(
     params(("id" = String, Path, description = "The task's id")),
     responses((status = 200, body = TaskView)))]
 async fn get_task(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
 ) -> Result<axum::Json<TaskView>, Failure> {
-    let task = gate.app.get_task(&principal, id.parse()?).await?;
+    let task = state.app.get_task(&principal, id.parse()?).await?;
     Ok(axum::Json(view(&task)))
 }
 
@@ -112,23 +115,23 @@ struct TaskEventsQuery {
     responses((status = 200, content((TaskEntry = "text/event-stream"),
         (TaskEntry = "application/x-ndjson")))))]
 async fn task_events(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
     Params(params): Params<TaskEventsQuery>,
-    wanted: Wanted,
+    negotiation: Negotiation,
 ) -> Result<Response, Failure> {
-    let after = wanted.last.or(params.after);
+    let after = negotiation.last.or(params.after);
     let after = after.as_deref().map(cursor).transpose()?.unwrap_or(0);
-    let mut watch = gate.app.watch_task(&principal, id.parse()?, after).await?;
-    let format = wanted
+    let mut watch = state.app.watch_task(&principal, id.parse()?, after).await?;
+    let format = negotiation
         .format
         .filter(|f| *f == Format::Ndjson)
         .unwrap_or(Format::Sse);
     let reader = Reader {
-        gate,
+        state,
         principal,
-        request: wanted.request,
+        request: negotiation.request,
         format,
     };
     reader.respond(async_stream::try_stream! {
@@ -176,20 +179,21 @@ fn skipped(count: u64) -> Entry {
     request_body(content = Option<CancelRequest>, content_type = "application/json"),
     responses((status = 202, body = TaskView)))]
 async fn cancel_task(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
     once: Idempotency,
     body: OptionalJson<CancelRequest>,
 ) -> Result<Response, Failure> {
     let task: TaskId = id.parse()?;
-    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let (app, caller) = (Arc::clone(&state.app), principal.clone());
     let reason = body.value.reason;
     let work = async move {
         let task = app.cancel_task(&caller, task, &reason).await?;
         Ok(Reply::json(StatusCode::ACCEPTED, &view(&task)))
     };
-    once.run_live(&gate, &principal, &[&body.bytes], work).await
+    once.run_live(&state, &principal, &[&body.bytes], work)
+        .await
 }
 
 /// Answers a question of a running task.
@@ -197,14 +201,14 @@ async fn cancel_task(
     params(("id" = String, Path, description = "The task's id")),
     request_body = TaskInput, responses((status = 204)))]
 async fn answer_task(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
     once: Idempotency,
     body: Json<TaskInput>,
 ) -> Result<Response, Failure> {
     let task: TaskId = id.parse()?;
-    let (app, caller) = (Arc::clone(&gate.app), principal.clone());
+    let (app, caller) = (Arc::clone(&state.app), principal.clone());
     let TaskInput { input_id, value } = body.value;
     let json = String::from(Box::<str>::from(value));
     let value = v1::Payload {
@@ -214,7 +218,8 @@ async fn answer_task(
         app.answer_task(&caller, task, input_id, value).await?;
         Ok(Reply::empty())
     };
-    once.run_live(&gate, &principal, &[&body.bytes], work).await
+    once.run_live(&state, &principal, &[&body.bytes], work)
+        .await
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -231,21 +236,21 @@ struct BlobQuery {
     params(("id" = String, Path, description = "The task's id"), BlobQuery),
     responses((status = 200, body = [u8], content_type = "application/octet-stream")))]
 async fn task_blob(
-    State(gate): State<Gate>,
+    State(state): State<HandlerState>,
     Caller(principal): Caller,
     id: Id,
     Params(params): Params<BlobQuery>,
 ) -> Result<Response, Failure> {
     require(&principal, Scope::Read)?;
     let task: TaskId = id.parse()?;
-    let blobs = blobs_of(&gate, &principal, task).await?;
+    let blobs = blobs_of(&state, &principal, task).await?;
     let found = match &params.digest {
         Some(digest) => blobs.into_iter().find(|blob| blob.digest == *digest),
         None => blobs.into_iter().next(),
     };
     let blob = found.ok_or_else(|| Error::not_found("such blob of task", task))?;
     let digest: BlobDigest = blob.digest.parse().map_err(Error::internal)?;
-    let file = gate
+    let file = state
         .app
         .blobs
         .get(principal.tenant, &digest)
@@ -279,14 +284,14 @@ fn download(body: Body, blob: &v1::BlobRef) -> Response {
 }
 
 async fn blobs_of(
-    gate: &Gate,
+    state: &HandlerState,
     principal: &Principal,
     task: TaskId,
 ) -> Result<Vec<v1::BlobRef>, Error> {
-    if let Some(recent) = gate.recent.of(principal.tenant, task) {
+    if let Some(recent) = state.recent.of(principal.tenant, task) {
         return Ok(recent);
     }
-    let record = gate.app.get_task(principal, task).await?;
+    let record = state.app.get_task(principal, task).await?;
     match record.outcome.and_then(|outcome| outcome.outcome) {
         Some(v1::task_outcome::Outcome::Success(success)) => Ok(outcome::blobs(&success)),
         _ => {

@@ -161,7 +161,7 @@ impl Arrival {
             }
         }
         let welcome = Welcome {
-            session_id: format!("ses_{}", self.epoch),
+            session_id: format!("con_{}", self.epoch),
             lease_epoch: self.epoch,
             ttl_ms: self.terms.ttl_ms,
             proto_version: 1,

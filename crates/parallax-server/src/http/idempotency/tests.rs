@@ -12,7 +12,7 @@ async fn scale<W>(
 where
     W: Future<Output = Result<Reply, Failure>> + Send + 'static,
 {
-    let gate = Gate::new(&world.app);
+    let state = HandlerState::new(&world.app);
     let once = Idempotency {
         key: Some("k".to_owned()),
         route: "PUT /api/agents/scorer/scale".to_owned(),
@@ -27,7 +27,8 @@ where
         and_then(reply).await
     };
     let request = wanted.to_be_bytes();
-    once.run(&gate, &world.admin, &[&request], kept, work).await
+    once.run(&state, &world.admin, &[&request], kept, work)
+        .await
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ const ANSWERS_KEPT: usize = 4096;
 
 /// The handlers' state. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Gate(Arc<Inner>);
+pub(crate) struct HandlerState(Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) app: Arc<App>,
@@ -33,7 +33,7 @@ pub(crate) struct Inner {
     streams: Arc<Semaphore>,
 }
 
-impl Gate {
+impl HandlerState {
     pub(crate) fn new(app: &Arc<App>) -> Self {
         Self(Arc::new(Inner {
             app: Arc::clone(app),
@@ -56,7 +56,7 @@ impl Gate {
     }
 }
 
-impl std::ops::Deref for Gate {
+impl std::ops::Deref for HandlerState {
     type Target = Inner;
 
     fn deref(&self) -> &Inner {
