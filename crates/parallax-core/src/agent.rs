@@ -1,55 +1,22 @@
 //! Hosted agents and their immutable revisions.
 
-use std::fmt;
-use std::str::FromStr;
-
 use crate::id::{AgentId, RevisionId, TenantId};
 use crate::manifest::AgentSpec;
 use crate::name::Name;
 use crate::status::Status;
 use crate::time::Timestamp;
+use crate::word::words;
 
 /// Most replicas that one agent may ask for; placement may still find room for fewer.
 pub const MAX_REPLICAS: u32 = 100;
 
-/// Who writes an agent. The other door answers `managed_elsewhere`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ManagedBy {
-    Api,
-    Kubernetes,
-}
-
-impl ManagedBy {
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Kubernetes => "kubernetes",
-        }
+words! {
+    /// Who writes an agent. The other door answers `managed_elsewhere`.
+    pub enum ManagedBy("an owner of agents") {
+        Api = "api",
+        Kubernetes = "kubernetes",
     }
 }
-
-impl fmt::Display for ManagedBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for ManagedBy {
-    type Err = UnknownOwner;
-
-    fn from_str(text: &str) -> Result<Self, UnknownOwner> {
-        match text {
-            "api" => Ok(Self::Api),
-            "kubernetes" => Ok(Self::Kubernetes),
-            _ => Err(UnknownOwner),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an owner that this version knows (api, kubernetes)")]
-pub struct UnknownOwner;
 
 /// A hosted agent: what is wanted, and the status that was last derived from observations.
 #[derive(Debug, Clone, PartialEq)]

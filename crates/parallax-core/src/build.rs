@@ -1,13 +1,11 @@
 //! The preparation of a revision on a host.
 
-use std::fmt;
-use std::str::FromStr;
-
 use crate::id::{AgentId, BuildId, HostId, TenantId};
 use crate::manifest::BuildSpec;
 use crate::name::Name;
 use crate::status::Reason;
 use crate::time::Timestamp;
+use crate::word::words;
 
 /// One build of one source on one host. There is at most one for each (host, key).
 #[derive(Debug, Clone, PartialEq)]
@@ -35,43 +33,20 @@ pub struct Build {
     pub ended_at: Option<Timestamp>,
 }
 
-/// How far a build has come, as its host reported it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BuildPhase {
-    Queued,
-    Fetching,
-    Planning,
-    Running,
-    Succeeded,
-    Failed,
-    Cancelled,
+words! {
+    /// How far a build has come, as its host reported it.
+    pub enum BuildPhase("a build phase") {
+        Queued = "queued",
+        Fetching = "fetching",
+        Planning = "planning",
+        Running = "running",
+        Succeeded = "succeeded",
+        Failed = "failed",
+        Cancelled = "cancelled",
+    }
 }
 
 impl BuildPhase {
-    pub const ALL: [Self; 7] = [
-        Self::Queued,
-        Self::Fetching,
-        Self::Planning,
-        Self::Running,
-        Self::Succeeded,
-        Self::Failed,
-        Self::Cancelled,
-    ];
-
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Fetching => "fetching",
-            Self::Planning => "planning",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
@@ -84,27 +59,6 @@ impl BuildPhase {
         !self.is_terminal() && !matches!(next, Self::Queued)
     }
 }
-
-impl fmt::Display for BuildPhase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for BuildPhase {
-    type Err = UnknownPhase;
-
-    fn from_str(text: &str) -> Result<Self, UnknownPhase> {
-        Self::ALL
-            .into_iter()
-            .find(|phase| phase.as_str() == text)
-            .ok_or(UnknownPhase)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a phase that this version knows")]
-pub struct UnknownPhase;
 
 /// What makes two builds interchangeable: the same source and the same build settings. The
 /// toolchain of the host is its own matter: a host that upgrades it builds again.

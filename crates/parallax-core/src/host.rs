@@ -1,14 +1,13 @@
 //! Hosts: what runs replicas and builds.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use crate::id::{HostId, TenantId};
 use crate::manifest::IsolationTier;
 use crate::name::Name;
 use crate::quantity::{CpuMillis, MemoryBytes};
 use crate::time::Timestamp;
+use crate::word::words;
 
 /// A host that has joined.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,46 +68,12 @@ pub enum Contact {
     Away,
 }
 
-/// What keeps replicas on one host apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum IsolationMeans {
-    Landlock,
-    Bubblewrap,
-    Uid,
-    None,
-}
-
-impl IsolationMeans {
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Landlock => "landlock",
-            Self::Bubblewrap => "bubblewrap",
-            Self::Uid => "uid",
-            Self::None => "none",
-        }
-    }
-}
-
-impl fmt::Display for IsolationMeans {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The text names no means of isolation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("isolation means are landlock, bubblewrap, uid, none")]
-pub struct UnknownMeans;
-
-impl FromStr for IsolationMeans {
-    type Err = UnknownMeans;
-
-    fn from_str(text: &str) -> Result<Self, UnknownMeans> {
-        let all = [Self::Landlock, Self::Bubblewrap, Self::Uid, Self::None];
-        all.into_iter()
-            .find(|means| means.as_str() == text)
-            .ok_or(UnknownMeans)
+words! {
+    /// What keeps replicas on one host apart.
+    pub enum IsolationMeans("a means of isolation") {
+        Landlock = "landlock",
+        Bubblewrap = "bubblewrap",
+        Uid = "uid",
+        None = "none",
     }
 }

@@ -6,79 +6,27 @@ use std::str::FromStr;
 use crate::id::{AgentId, HostId, KeyId, ReplicaId, TenantId};
 use crate::name::Name;
 use crate::time::Timestamp;
+use crate::word::{UnknownWord, words};
 
-/// One permission of a credential.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// Everything within the tenant, keys and hosts included.
-    Admin,
-    /// Deploy, change and delete agents.
-    Deploy,
-    /// Call agents; see and cancel tasks.
-    Invoke,
-    /// See agents, their logs, tasks, hosts and the registry.
-    Read,
-    /// Join the registry as an external agent.
-    Agent,
-    /// Join as a host.
-    Host,
-    /// Answer running tasks and sessions.
-    Input,
-    /// Decide approvals.
-    Approve,
-}
-
-impl Scope {
-    pub const ALL: [Self; 8] = [
-        Self::Admin,
-        Self::Deploy,
-        Self::Invoke,
-        Self::Read,
-        Self::Agent,
-        Self::Host,
-        Self::Input,
-        Self::Approve,
-    ];
-
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::Deploy => "deploy",
-            Self::Invoke => "invoke",
-            Self::Read => "read",
-            Self::Agent => "agent",
-            Self::Host => "host",
-            Self::Input => "input",
-            Self::Approve => "approve",
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Why a text is not a scope.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a scope; scopes are admin, deploy, invoke, read, agent, host, input, approve"
-)]
-pub struct ScopeError(String);
-
-impl FromStr for Scope {
-    type Err = ScopeError;
-
-    fn from_str(text: &str) -> Result<Self, ScopeError> {
-        Self::ALL
-            .into_iter()
-            .find(|scope| scope.as_str() == text)
-            .ok_or_else(|| ScopeError(text.chars().take(40).collect()))
+words! {
+    /// One permission of a credential.
+    pub enum Scope("a scope") {
+        /// Everything within the tenant, keys and hosts included.
+        Admin = "admin",
+        /// Deploy, change and delete agents.
+        Deploy = "deploy",
+        /// Call agents; see and cancel tasks.
+        Invoke = "invoke",
+        /// See agents, their logs, tasks, hosts and the registry.
+        Read = "read",
+        /// Join the registry as an external agent.
+        Agent = "agent",
+        /// Join as a host.
+        Host = "host",
+        /// Answer running tasks and sessions.
+        Input = "input",
+        /// Decide approvals.
+        Approve = "approve",
     }
 }
 
@@ -114,7 +62,8 @@ impl Scopes {
 
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(move |&scope| self.contains(scope))
     }
 
@@ -142,10 +91,10 @@ impl fmt::Display for Scopes {
 }
 
 impl FromStr for Scopes {
-    type Err = ScopeError;
+    type Err = UnknownWord;
 
     /// Reads a comma-separated list.
-    fn from_str(text: &str) -> Result<Self, ScopeError> {
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
         text.split(',')
             .map(str::trim)
             .filter(|part| !part.is_empty())
@@ -256,7 +205,8 @@ mod tests {
     fn admin_never_grants_what_a_machine_or_an_approver_does() {
         let admin: Scopes = [Scope::Admin].into_iter().collect();
         let allowed: Vec<_> = Scope::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|&s| admin.allows(s))
             .collect();
         assert_eq!(
@@ -274,7 +224,11 @@ mod tests {
     #[test]
     fn reading_grants_nothing_else() {
         let read: Scopes = [Scope::Read].into_iter().collect();
-        let allowed: Vec<_> = Scope::ALL.into_iter().filter(|&s| read.allows(s)).collect();
+        let allowed: Vec<_> = Scope::ALL
+            .iter()
+            .copied()
+            .filter(|&s| read.allows(s))
+            .collect();
         assert_eq!(allowed, [Scope::Read]);
     }
 }

@@ -28,3 +28,4 @@ pub mod secretish;
 pub mod status;
 pub mod task;
 pub mod time;
+pub mod word;

@@ -19,7 +19,7 @@ pub use reader::{FILE_NAME, ManifestError, Problem, parse};
 pub use spec::{
     AgentSpec, BuildSettings, BuildSpec, DEFAULT_PROBE_INTERVAL_MS, DEFAULT_PROBE_TIMEOUT_MS,
     DEFAULT_REPLICAS, DEFAULT_STOP_GRACE_MS, HttpProbe, InstallMode, IsolationTier, Language,
-    Resources, RunSpec, UnknownWord,
+    Resources, RunSpec,
 };
 pub use suggest::nearest;
 pub use validate::SpecProblem;

@@ -1,12 +1,11 @@
 //! Running copies of a revision.
 
 use std::fmt;
-use std::str::FromStr;
 
-use crate::build::UnknownPhase;
 use crate::id::{AgentId, BuildId, HostId, ReplicaId, RevisionId, TenantId};
 use crate::status::Reason;
 use crate::time::Timestamp;
+use crate::word::words;
 
 /// One replica: what is wanted of it and what its host last observed.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,31 +23,11 @@ pub struct Replica {
     pub updated_at: Timestamp,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
-    Run,
-    Stop,
-}
-
-impl Want {
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Run => "run",
-            Self::Stop => "stop",
-        }
-    }
-}
-
-impl FromStr for Want {
-    type Err = UnknownPhase;
-
-    fn from_str(text: &str) -> Result<Self, UnknownPhase> {
-        match text {
-            "run" => Ok(Self::Run),
-            "stop" => Ok(Self::Stop),
-            _ => Err(UnknownPhase),
-        }
+words! {
+    /// What is wanted of a replica.
+    pub enum Want("what can be wanted of a replica") {
+        Run = "run",
+        Stop = "stop",
     }
 }
 
@@ -135,57 +114,30 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Where a replica is, by its host's word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReplicaPhase {
-    /// Assigned; the host has not reported it yet.
-    Pending,
-    /// The host prepares its folder.
-    Preparing,
-    /// The process was started; it is not known to run yet.
-    Starting,
-    /// The process runs. Ready is more: registered, and the probe (if any) passes.
-    Running,
-    /// The process ended; the host waits before it starts it again.
-    Backoff,
-    Stopping,
-    /// Ended because it was told to.
-    Stopped,
-    /// The host has given up on it.
-    Failed,
-    /// It is gone and nobody recorded how it ended.
-    Lost,
+words! {
+    /// Where a replica is, by its host's word.
+    pub enum ReplicaPhase("a replica phase") {
+        /// Assigned; the host has not reported it yet.
+        Pending = "pending",
+        /// The host prepares its folder.
+        Preparing = "preparing",
+        /// The process was started; it is not known to run yet.
+        Starting = "starting",
+        /// The process runs. Ready is more: registered, and the probe (if any) passes.
+        Running = "running",
+        /// The process ended; the host waits before it starts it again.
+        Backoff = "backoff",
+        Stopping = "stopping",
+        /// Ended because it was told to.
+        Stopped = "stopped",
+        /// The host has given up on it.
+        Failed = "failed",
+        /// It is gone and nobody recorded how it ended.
+        Lost = "lost",
+    }
 }
 
 impl ReplicaPhase {
-    pub const ALL: [Self; 9] = [
-        Self::Pending,
-        Self::Preparing,
-        Self::Starting,
-        Self::Running,
-        Self::Backoff,
-        Self::Stopping,
-        Self::Stopped,
-        Self::Failed,
-        Self::Lost,
-    ];
-
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Preparing => "preparing",
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Backoff => "backoff",
-            Self::Stopping => "stopping",
-            Self::Stopped => "stopped",
-            Self::Failed => "failed",
-            Self::Lost => "lost",
-        }
-    }
-
     /// Whether a process runs or is about to: an end that is reported was of an earlier one.
     #[must_use]
     pub const fn goes_on(self) -> bool {
@@ -199,23 +151,6 @@ impl ReplicaPhase {
     #[must_use]
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Stopped | Self::Failed | Self::Lost)
-    }
-}
-
-impl fmt::Display for ReplicaPhase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for ReplicaPhase {
-    type Err = UnknownPhase;
-
-    fn from_str(text: &str) -> Result<Self, UnknownPhase> {
-        Self::ALL
-            .into_iter()
-            .find(|phase| phase.as_str() == text)
-            .ok_or(UnknownPhase)
     }
 }
 

@@ -1,13 +1,11 @@
 //! The status of an agent, derived from observations and from nothing else.
 
-use std::fmt;
-use std::str::FromStr;
-
 use crate::build::{Build, BuildPhase};
 use crate::host::Contact;
 use crate::placement::Unschedulable;
 use crate::replica::{Replica, ReplicaPhase, Want};
 use crate::time::Timestamp;
+use crate::word::words;
 
 /// What `GET /api/agents/{id}/status` shows.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -56,84 +54,49 @@ pub struct Condition {
     pub message: String,
 }
 
-macro_rules! words {
-    ($(#[$doc:meta])* $type:ident, $error:ident { $($(#[$vdoc:meta])* $variant:ident,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-        pub enum $type { $($(#[$vdoc])* $variant,)* }
-
-        impl $type {
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => stringify!($variant),)* }
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = $error;
-
-            fn from_str(text: &str) -> Result<Self, $error> {
-                Self::ALL.iter().copied().find(|v| v.as_str() == text).ok_or($error)
-            }
-        }
-
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-        #[error("not a word that this version knows")]
-        pub struct $error;
-    };
-}
-
 words! {
     /// Where an agent stands.
-    Phase, UnknownAgentPhase {
-        Pending,
-        Building,
-        Starting,
-        Ready,
+    pub enum Phase("an agent's phase") {
+        Pending = "Pending",
+        Building = "Building",
+        Starting = "Starting",
+        Ready = "Ready",
         /// Some replicas serve, fewer than wanted.
-        Degraded,
-        Failed,
-        Suspended,
-        Draining,
-        Deleted,
+        Degraded = "Degraded",
+        Failed = "Failed",
+        Suspended = "Suspended",
+        Draining = "Draining",
+        Deleted = "Deleted",
     }
 }
 
 words! {
     /// Why. A closed list, so that programs can decide by it.
-    Reason, UnknownReason {
-        BuildFailed,
-        BuildCancelled,
-        BuildTimedOut,
-        SourceUnavailable,
-        PlanFailed,
-        StartCommandMissing,
-        StartFailed,
-        CrashLoop,
+    pub enum Reason("a reason") {
+        BuildFailed = "BuildFailed",
+        BuildCancelled = "BuildCancelled",
+        BuildTimedOut = "BuildTimedOut",
+        SourceUnavailable = "SourceUnavailable",
+        PlanFailed = "PlanFailed",
+        StartCommandMissing = "StartCommandMissing",
+        StartFailed = "StartFailed",
+        CrashLoop = "CrashLoop",
         /// The start command ended with code 0 although an agent should stay.
-        ExitedEarly,
-        OutOfMemory,
-        NotRegistered,
-        ProbeFailed,
-        Unschedulable,
-        ImagePull,
-        NoContainerRuntime,
-        QuotaExceeded,
-        IsolationUnavailable,
-        SecretMissing,
-        HostLost,
-        ShimLost,
-        StorageFull,
-        ScaledToZero,
-        RollingOut,
+        ExitedEarly = "ExitedEarly",
+        OutOfMemory = "OutOfMemory",
+        NotRegistered = "NotRegistered",
+        ProbeFailed = "ProbeFailed",
+        Unschedulable = "Unschedulable",
+        ImagePull = "ImagePull",
+        NoContainerRuntime = "NoContainerRuntime",
+        QuotaExceeded = "QuotaExceeded",
+        IsolationUnavailable = "IsolationUnavailable",
+        SecretMissing = "SecretMissing",
+        HostLost = "HostLost",
+        ShimLost = "ShimLost",
+        StorageFull = "StorageFull",
+        ScaledToZero = "ScaledToZero",
+        RollingOut = "RollingOut",
     }
 }
 

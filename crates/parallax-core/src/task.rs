@@ -1,11 +1,9 @@
 //! Tasks: their states and what may follow what.
 
-use std::fmt;
-use std::str::FromStr;
-
 use crate::id::{AgentId, TaskId, TenantId};
 use crate::name::Name;
 use crate::time::Timestamp;
+use crate::word::words;
 
 /// Largest value that travels inside a frame or a row; larger ones are blobs.
 pub const MAX_INLINE_BYTES: usize = 256 * 1024;
@@ -62,56 +60,29 @@ pub struct Task {
     pub updated_at: Timestamp,
 }
 
-/// Where a task is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TaskState {
-    /// Waits for an instance with credit.
-    Queued,
-    /// Sent, not yet accepted.
-    Dispatched,
-    /// Accepted: leased to the instance.
-    Running,
-    /// The instance's connection dropped; its lease still runs.
-    Suspect,
-    Succeeded,
-    /// The agent failed it.
-    Failed,
-    Cancelled,
-    /// The deadline passed.
-    Expired,
-    /// The instance is gone and the task may not be tried again.
-    Lost,
+words! {
+    /// Where a task is.
+    pub enum TaskState("a task state") {
+        /// Waits for an instance with credit.
+        Queued = "queued",
+        /// Sent, not yet accepted.
+        Dispatched = "dispatched",
+        /// Accepted: leased to the instance.
+        Running = "running",
+        /// The instance's connection dropped; its lease still runs.
+        Suspect = "suspect",
+        Succeeded = "succeeded",
+        /// The agent failed it.
+        Failed = "failed",
+        Cancelled = "cancelled",
+        /// The deadline passed.
+        Expired = "expired",
+        /// The instance is gone and the task may not be tried again.
+        Lost = "lost",
+    }
 }
 
 impl TaskState {
-    pub const ALL: [Self; 9] = [
-        Self::Queued,
-        Self::Dispatched,
-        Self::Running,
-        Self::Suspect,
-        Self::Succeeded,
-        Self::Failed,
-        Self::Cancelled,
-        Self::Expired,
-        Self::Lost,
-    ];
-
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Dispatched => "dispatched",
-            Self::Running => "running",
-            Self::Suspect => "suspect",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::Expired => "expired",
-            Self::Lost => "lost",
-        }
-    }
-
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(
@@ -139,70 +110,17 @@ impl TaskState {
     }
 }
 
-impl fmt::Display for TaskState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// How far a cancel has come. An unacknowledged one stays visible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CancelState {
-    None,
-    Requested,
-    /// The agent answered that it was too late, or that it does not know the task.
-    Acked,
-    /// The agent says that the work ended.
-    Stopped,
-    /// The grace passed without an answer; the work may still go on.
-    Unresolved,
-}
-
-impl CancelState {
-    pub const ALL: [Self; 5] = [
-        Self::None,
-        Self::Requested,
-        Self::Acked,
-        Self::Stopped,
-        Self::Unresolved,
-    ];
-
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Requested => "requested",
-            Self::Acked => "acked",
-            Self::Stopped => "stopped",
-            Self::Unresolved => "unresolved",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a task state that this version knows")]
-pub struct UnknownState;
-
-impl FromStr for TaskState {
-    type Err = UnknownState;
-
-    fn from_str(text: &str) -> Result<Self, UnknownState> {
-        Self::ALL
-            .into_iter()
-            .find(|s| s.as_str() == text)
-            .ok_or(UnknownState)
-    }
-}
-
-impl FromStr for CancelState {
-    type Err = UnknownState;
-
-    fn from_str(text: &str) -> Result<Self, UnknownState> {
-        Self::ALL
-            .into_iter()
-            .find(|s| s.as_str() == text)
-            .ok_or(UnknownState)
+words! {
+    /// How far a cancel has come. An unacknowledged one stays visible.
+    pub enum CancelState("a state of a cancel") {
+        None = "none",
+        Requested = "requested",
+        /// The agent answered that it was too late, or that it does not know the task.
+        Acked = "acked",
+        /// The agent says that the work ended.
+        Stopped = "stopped",
+        /// The grace passed without an answer; the work may still go on.
+        Unresolved = "unresolved",
     }
 }
 
@@ -232,9 +150,12 @@ mod tests {
 
     #[test]
     fn ends_are_final() {
-        for end in TaskState::ALL.into_iter().filter(|s| s.is_terminal()) {
+        for end in TaskState::ALL.iter().copied().filter(|s| s.is_terminal()) {
             assert!(
-                TaskState::ALL.into_iter().all(|next| !end.may_become(next)),
+                TaskState::ALL
+                    .iter()
+                    .copied()
+                    .all(|next| !end.may_become(next)),
                 "{end}"
             );
         }

@@ -1,57 +1,16 @@
 //! The types of a parsed manifest.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
 use crate::quantity::{CpuMillis, MemoryBytes};
-
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)+ }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$variant_meta])* #[serde(rename = $text)] $variant,)+
-        }
-
-        impl $name {
-            /// Every value, in the order that messages list them.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// The word in manifests and JSON.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = UnknownWord;
-
-            fn from_str(text: &str) -> Result<Self, UnknownWord> {
-                Self::ALL.iter().copied().find(|value| value.as_str() == text).ok_or(UnknownWord)
-            }
-        }
-    };
-}
-
-/// The text is none of the allowed words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not one of the allowed words")]
-pub struct UnknownWord;
+use crate::word::words;
 
 words! {
     /// What an agent is written in.
-    Language {
+    pub enum Language("a language") {
         TypeScript = "typescript",
         JavaScript = "javascript",
         Python = "python",
@@ -63,7 +22,7 @@ words! {
 words! {
     /// How strongly replicas are kept apart; a host that lacks the tier refuses, and never gives less.
     #[derive(Default)]
-    IsolationTier {
+    pub enum IsolationTier("a tier of isolation") {
         /// An ordinary process that cannot read or signal others (Landlock, bubblewrap or a uid).
         #[default]
         Process = "process",
@@ -77,7 +36,7 @@ words! {
 words! {
     /// Whether the lockfile is obeyed.
     #[derive(Default)]
-    InstallMode {
+    pub enum InstallMode("a way to install") {
         /// Exactly what the lockfile says; a lockfile that does not fit fails the build.
         #[default]
         Frozen = "frozen",

@@ -200,7 +200,7 @@ fn news_of_another_attempt_change_nothing() {
 
 #[test]
 fn an_end_is_final_but_the_fate_of_its_cancel_may_still_become_known() {
-    for state in TaskState::ALL.into_iter().filter(|s| s.is_terminal()) {
+    for state in TaskState::ALL.iter().copied().filter(|s| s.is_terminal()) {
         let before = row(state, CancelState::None, 1);
         assert_eq!(next(&before, 1, &end(success(), false), at(1)), None);
         assert_eq!(
