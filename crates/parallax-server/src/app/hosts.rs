@@ -175,10 +175,11 @@ impl App {
         let facts = facts::parse(hello.facts.unwrap_or_default())?;
         let epoch = self.next_epoch(principal, host, facts).await?;
         let connection = Arc::new(Connection::new(principal.tenant, host, epoch, frames));
+        // Reports have agents looked at again: what was built must be known to be gone by then.
+        self.compare_builds(&connection, &hello.builds).await?;
         if let Some(observed) = hello.observed {
             self.observed(&connection, observed).await?;
         }
-        self.compare_builds(&connection, &hello.builds).await?;
         for build in hello.builds {
             self.build_reported(&connection, build).await?;
         }

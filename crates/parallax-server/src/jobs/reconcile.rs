@@ -16,7 +16,6 @@ use parallax_core::error::{Error, Result};
 use parallax_core::id::{AgentId, BuildId, HostId, ReplicaId, TenantId};
 use parallax_core::placement::{self, Candidate, Unschedulable};
 use parallax_core::replica::{Observation, Replica, Want};
-use parallax_core::rollout;
 use parallax_core::status::{self, Evidence, Status};
 use parallax_store::{agents, events};
 
@@ -84,7 +83,10 @@ pub(crate) async fn reconcile(app: &Arc<App>, tenant: TenantId, agent: AgentId) 
         return Ok(());
     };
     let decision = decide(app, &snapshot);
-    let hosts = write(app, &snapshot, &decision).await?;
+    let Some(hosts) = write(app, &snapshot, &decision).await? else {
+        app.dirty.mark(tenant, agent);
+        return Ok(());
+    };
     drain_stopped(app, &snapshot, &decision);
     for (host, replica) in snapshot.places_of(&decision.delete_replicas) {
         app.hosts.forget_replicas(host, [replica]);
@@ -124,7 +126,7 @@ fn decide(app: &App, snapshot: &Snapshot) -> Decision {
         }
         return decision;
     };
-    let steps = rollout::plan(agent.replicas, revision.id, &snapshot.replicas);
+    let steps = snapshot.steps(revision);
     decision.stop = steps.stop;
     // Whether a replica serves that has time to come back is unknown, and that is no reason to
     // stop it.
@@ -226,8 +228,9 @@ fn prepare_or_create(
     }
 }
 
-/// Writes a decision; answers the hosts that it concerns.
-async fn write(app: &App, snapshot: &Snapshot, decision: &Decision) -> Result<Vec<HostId>> {
+/// Writes a decision; answers the hosts that it concerns. `None` when what it rests on is so no
+/// more: then nothing is written, and the agent has to be looked at again.
+async fn write(app: &App, snapshot: &Snapshot, decision: &Decision) -> Result<Option<Vec<HostId>>> {
     let changes = Changes {
         agent: snapshot.agent.id,
         agent_name: snapshot.agent.name.to_string(),
@@ -239,7 +242,7 @@ async fn write(app: &App, snapshot: &Snapshot, decision: &Decision) -> Result<Ve
         delete_agent: decision.delete_agent,
     };
     if changes.is_nothing() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let mut hosts: Vec<HostId> = snapshot
         .places_of(&changes.stop)
@@ -256,8 +259,7 @@ async fn write(app: &App, snapshot: &Snapshot, decision: &Decision) -> Result<Ve
     let written = app.store.write(tenant, changes, move |tx, changes| {
         Box::pin(changes.write(tx, now))
     });
-    written.await?;
-    Ok(hosts)
+    Ok(written.await?.then_some(hosts))
 }
 
 /// Sends nothing further to replicas that are about to stop; what they have, they may finish.

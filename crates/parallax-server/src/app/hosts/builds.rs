@@ -1,11 +1,10 @@
 //! Builds that a host no longer has.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use parallax_core::build::BuildPhase;
 use parallax_core::error::{Error, Result};
-use parallax_core::id::{AgentId, BuildId};
-use parallax_core::replica::{Replica, ReplicaPhase, Want};
+use parallax_core::id::BuildId;
 use parallax_proto::v1;
 use parallax_store::{builds, replicas};
 
@@ -26,7 +25,8 @@ pub fn build_ids(ids: &[String]) -> Result<Vec<BuildId>> {
 
 impl App {
     /// Forgets that a host has these builds, so that they are made again when they are needed, and
-    /// gives up the replicas that wait for one. A build that has failed stays what it is.
+    /// has the agents looked at whose replicas wait for one. A build that has failed stays what it
+    /// is.
     ///
     /// # Errors
     /// Whatever the store says.
@@ -34,45 +34,32 @@ impl App {
         if ids.is_empty() {
             return Ok(());
         }
-        let waiting = self.waiting_for(connection, &ids).await?;
-        let (now, host) = (self.clock.now(), connection.host);
-        let given = (ids, waiting);
+        let host = connection.host;
+        let given = ids.clone();
         let written = self
             .store
-            .write(connection.tenant, given, move |tx, (ids, waiting)| {
+            .write(connection.tenant, given, move |tx, given| {
                 Box::pin(async move {
-                    let mut agents: BTreeSet<AgentId> = BTreeSet::new();
-                    for id in ids.iter() {
+                    for id in given.iter() {
                         let row = builds::get(tx, *id).await?.filter(|b| b.host == host);
                         if row.is_some_and(|b| b.phase == BuildPhase::Succeeded) {
                             builds::delete(tx, *id).await?;
                         }
                     }
-                    for replica in waiting.iter() {
-                        replicas::set_want(tx, replica.id, Want::Stop, now).await?;
-                        agents.insert(replica.agent);
-                    }
-                    Ok::<_, Error>(agents)
+                    Ok::<_, Error>(())
                 })
             });
-        for agent in written.await? {
-            self.dirty.mark(connection.tenant, agent);
+        written.await?;
+        // Read only now: what was placed on one of them before is seen here, and nothing is placed
+        // on one of them any more.
+        let mut tx = self.store.system_read().await?;
+        let rows = replicas::list_for_host(&mut tx, host).await?;
+        for row in rows {
+            if row.tenant == connection.tenant && ids.contains(&row.build) {
+                self.dirty.mark(row.tenant, row.agent);
+            }
         }
         Ok(())
-    }
-
-    /// Replicas that cannot start without one of these builds.
-    async fn waiting_for(&self, connection: &Connection, ids: &[BuildId]) -> Result<Vec<Replica>> {
-        let mut tx = self.store.system_read().await?;
-        let mut rows = replicas::list_for_host(&mut tx, connection.host).await?;
-        rows.retain(|row| {
-            let unstarted = [ReplicaPhase::Pending, ReplicaPhase::Preparing];
-            row.tenant == connection.tenant
-                && row.want == Want::Run
-                && ids.contains(&row.build)
-                && unstarted.contains(&row.observed.phase)
-        });
-        Ok(rows)
     }
 
     /// Compares what a host says that it keeps with what it is believed to have prepared.

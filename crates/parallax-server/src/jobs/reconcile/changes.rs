@@ -33,8 +33,20 @@ impl Changes {
             && !self.delete_agent
     }
 
-    pub(super) fn write<'t>(&'t self, tx: &'t mut Tx, now: Timestamp) -> BoxFuture<'t, Result<()>> {
+    /// Writes everything, or nothing: `false` says that a build which a new replica needs has gone
+    /// since it was looked at. Whoever removes a build looks for replicas in the same way, so that
+    /// of the two the later one always sees the earlier.
+    pub(super) fn write<'t>(
+        &'t self,
+        tx: &'t mut Tx,
+        now: Timestamp,
+    ) -> BoxFuture<'t, Result<bool>> {
         Box::pin(async move {
+            for replica in &self.create {
+                if builds::get(tx, replica.build).await?.is_none() {
+                    return Ok(false);
+                }
+            }
             for id in &self.stop {
                 replicas::set_want(tx, *id, Want::Stop, now).await?;
             }
@@ -53,7 +65,7 @@ impl Changes {
             if self.delete_agent {
                 self.delete_agent(tx, now).await?;
             }
-            Ok(())
+            Ok(true)
         })
     }
 

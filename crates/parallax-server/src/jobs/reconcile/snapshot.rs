@@ -106,9 +106,28 @@ impl Snapshot {
     /// Whether replicas must be placed, so that it matters what the hosts have in hand.
     fn wants_more(&self) -> bool {
         let wanted = self.revision.as_ref().filter(|_| !self.agent.suspended);
-        wanted.is_some_and(|revision| {
-            rollout::plan(self.agent.replicas, revision.id, &self.replicas).create > 0
-        })
+        wanted.is_some_and(|revision| self.steps(revision).create > 0)
+    }
+
+    /// The next steps towards `revision`. A replica that waits for a build which is there no more
+    /// would wait for ever: it gives way to one that has its build made.
+    pub(super) fn steps(&self, revision: &Revision) -> rollout::Steps {
+        let (waiting, live): (Vec<ReplicaEvidence>, Vec<_>) = self
+            .replicas
+            .iter()
+            .cloned()
+            .partition(|e| self.waits_in_vain(revision, &e.replica));
+        let mut steps = rollout::plan(self.agent.replicas, revision.id, &live);
+        steps.stop.extend(waiting.iter().map(|e| e.replica.id));
+        steps
+    }
+
+    fn waits_in_vain(&self, revision: &Revision, replica: &Replica) -> bool {
+        let unstarted = [ReplicaPhase::Pending, ReplicaPhase::Preparing];
+        replica.want == Want::Run
+            && replica.revision == revision.id
+            && unstarted.contains(&replica.observed.phase)
+            && !self.builds.iter().any(|build| build.id == replica.build)
     }
 
     /// Replicas to stop when none is wanted. While an agent is being deleted, those with tasks in

@@ -339,7 +339,8 @@ async fn a_build_that_ended_meanwhile_stays_ended() {
     let build = snapshot.builds_to_cancel()[0];
     write(&world.app, &snapshot, &Decision::default())
         .await
-        .expect("the store works");
+        .expect("the store works")
+        .expect("nothing speaks against it");
     let mut tx = world.app.store.read(agent.tenant).await.expect("it works");
     let build = parallax_store::builds::get(&mut tx, build).await;
     let build = build.expect("it works").expect("the build is there");
@@ -347,6 +348,56 @@ async fn a_build_that_ended_meanwhile_stays_ended() {
         (build.phase, build.cancel_requested),
         (BuildPhase::Succeeded, false)
     );
+}
+
+/// The host gives up its only build.
+async fn give_up_the_build(host: &mut HostDouble) {
+    let kept = host.kept.pop().expect("it has built").build_id;
+    let ids = crate::app::hosts::build_ids(&[kept]).expect("it is an id");
+    let told = host.app.builds_removed(&host.connection, ids).await;
+    told.expect("the store works");
+}
+
+#[tokio::test]
+async fn nothing_is_placed_on_a_build_that_went_while_a_place_was_looked_for() {
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let agent = world.deploy(b"one", 1).await;
+    world.reconcile(&agent).await;
+    host.build("succeeded", "").await;
+    let snapshot = Snapshot::read(&world.app, agent.tenant, agent.id).await;
+    let snapshot = snapshot.expect("it works").expect("the agent is there");
+    let decision = decide(&world.app, &snapshot);
+    assert_eq!(decision.create.len(), 1);
+    give_up_the_build(&mut host).await;
+    let written = write(&world.app, &snapshot, &decision).await;
+    assert_eq!(written.expect("the store works"), None);
+    assert_eq!(world.replicas(&agent).await, []);
+    world.reconcile(&agent).await;
+    assert_eq!(host.build("succeeded", "").await, 1, "it is made again");
+    world.reconcile(&agent).await;
+    assert_eq!(host.wanted(Wanted::Run).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_replica_that_waits_for_a_build_which_nobody_makes_gives_way_to_one_that_has_it_made() {
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let agent = world.deploy(b"one", 2).await;
+    world.reconcile(&agent).await;
+    host.build("succeeded", "").await;
+    world.reconcile(&agent).await;
+    let placed = host.wanted(Wanted::Run).await;
+    host.say(&placed[..1], "backoff").await;
+    give_up_the_build(&mut host).await;
+    world.reconcile(&agent).await;
+    assert_eq!(host.wanted(Wanted::Stop).await, placed[1..]);
+    host.say(&placed[..1], "preparing").await;
+    world.reconcile(&agent).await;
+    assert_eq!(host.wanted(Wanted::Run).await, Vec::<String>::new());
+    assert_eq!(host.build("succeeded", "").await, 1, "it is made again");
+    world.reconcile(&agent).await;
+    assert_eq!(host.wanted(Wanted::Run).await.len(), 2);
 }
 
 #[tokio::test]
