@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::exit::{Ended, Exit};
+use crate::printable;
 
 pub(crate) use stream::Stream;
 pub(crate) use target::Target;
@@ -281,6 +282,7 @@ async fn refusal(response: Response) -> Ended {
         _ => {
             let text = String::from_utf8_lossy(&body);
             let text: String = text.trim().chars().take(MAX_FOREIGN_CHARS).collect();
+            let text = printable::line(&text);
             Ended::new(
                 of_status(status),
                 format!("{url} answered {status}, and not as a Parallax server does: {text}"),
@@ -297,14 +299,18 @@ pub(crate) fn of_problem(problem: &Problem) -> Ended {
     };
     let agent = problem.agent_code.as_ref();
     let agent = agent.filter(|word| **word != problem.code); // Said once is enough.
-    let agent = agent.map_or_else(String::new, |word| format!(", the agent says `{word}`"));
+    let agent = agent.map_or_else(String::new, |word| {
+        format!(", the agent says `{}`", printable::line(word))
+    });
     let task = problem.task_id.as_ref();
     let task = task.map_or_else(String::new, |id| format!(", task {id}"));
     Ended::new(
         exit,
         format!(
             "{} [{}{agent}{task}, request {}]",
-            problem.detail, problem.code, problem.request_id
+            printable::block(&problem.detail),
+            printable::line(&problem.code),
+            printable::line(&problem.request_id)
         ),
     )
 }

@@ -15,6 +15,7 @@ mod exit;
 mod format;
 mod hint;
 mod output;
+mod printable;
 mod rollout;
 mod running;
 mod table;

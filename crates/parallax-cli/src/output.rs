@@ -1,6 +1,7 @@
 //! What people and programs get to see: answers on standard output, everything else on standard
 //! error; colours and moving lines only on terminals.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::printable;
 use crate::table::{self, Row};
 
 /// How often a moving line moves.
@@ -38,6 +40,8 @@ pub(crate) enum Tone {
 }
 
 impl Tone {
+    const ALL: [Self; 4] = [Self::Good, Self::Warning, Self::Bad, Self::Quiet];
+
     const fn style(self) -> Style {
         let color = match self {
             Self::Good => AnsiColor::Green,
@@ -64,21 +68,40 @@ impl Output {
         }
     }
 
+    /// Whether lines of a log on standard output keep their colours.
+    #[must_use]
+    pub(crate) fn colored(&self) -> bool {
+        self.color
+    }
+
     /// Whether log lines on standard error may be coloured.
     #[must_use]
     pub(crate) fn colored_errors(&self) -> bool {
         self.color_errors
     }
 
-    /// A line of the answer.
+    /// A line of the answer for people.
     ///
     /// # Errors
     /// When standard output is closed.
     pub(crate) fn line(&self, text: impl Display) -> Result<()> {
+        Ok(writeln!(io::stdout().lock(), "{}", guarded(text))?)
+    }
+
+    /// JSON with a line break: as it is, and on a terminal the same value without what that would act
+    /// on.
+    ///
+    /// # Errors
+    /// When standard output is closed.
+    pub(crate) fn json(&self, json: &str) -> Result<()> {
+        let text = match self.terminal {
+            true => printable::json(json),
+            false => json.into(),
+        };
         Ok(writeln!(io::stdout().lock(), "{text}")?)
     }
 
-    /// A part of a line of the answer.
+    /// A part of the answer, as it is.
     ///
     /// # Errors
     /// When standard output is closed.
@@ -93,7 +116,7 @@ impl Output {
     /// # Errors
     /// When standard output is closed.
     pub(crate) fn object(&self, value: &impl Serialize) -> Result<()> {
-        self.line(serde_json::to_string(value)?)
+        self.json(&serde_json::to_string(value)?)
     }
 
     /// The answer as a table.
@@ -120,7 +143,7 @@ impl Output {
     /// A remark for people, beside the answer.
     pub(crate) fn note(&self, text: impl Display) {
         // A person who closed standard error does not want to know.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", guarded(text));
     }
 
     /// A remark that something is not as it should be.
@@ -172,7 +195,7 @@ impl Progress {
     /// What is being done now. Without a terminal each change is a line.
     pub(crate) fn step(&self, text: impl Display) {
         match &self.bar {
-            Some(bar) => bar.set_message(text.to_string()),
+            Some(bar) => bar.set_message(guarded(text)),
             None => self.output.note(text),
         }
     }
@@ -180,7 +203,7 @@ impl Progress {
     /// What is going on, for people at a terminal only: a log would not miss it.
     pub(crate) fn hint(&self, text: impl Display) {
         if let Some(bar) = &self.bar {
-            bar.set_message(text.to_string());
+            bar.set_message(guarded(text));
         }
     }
 
@@ -198,6 +221,21 @@ impl Drop for Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// The last door before a terminal: of colours, only those of [`Tone`] pass.
+fn guarded(text: impl Display) -> String {
+    let text = text.to_string();
+    let is_ours = |color: &str| {
+        let mut styles = Tone::ALL.into_iter().map(Tone::style);
+        styles.any(|style| {
+            color == style.render().to_string() || color == style.render_reset().to_string()
+        })
+    };
+    match printable::guarded(&text, is_ours) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(guarded) => guarded,
     }
 }
 
@@ -228,6 +266,13 @@ mod tests {
     use anyhow::Context;
 
     use super::*;
+
+    #[test]
+    fn our_colours_pass_and_no_others() {
+        let said = format!("{}\u{1b}[31;1mx\u{1b}[1A", tint(true, Tone::Bad, "error:"));
+        let expected = "\u{1b}[31merror:\u{1b}[0m\\u{1b}[31;1mx\\u{1b}[1A";
+        assert_eq!(guarded(said), expected);
+    }
 
     #[test]
     fn an_error_shows_every_cause_once() {

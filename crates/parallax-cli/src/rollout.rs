@@ -14,6 +14,7 @@ use crate::client::{Api, of_problem};
 use crate::exit::{Ended, Exit};
 use crate::format;
 use crate::output::{Output, Progress};
+use crate::printable;
 use crate::waiting::{Patience, unless_interrupted};
 
 use build_log::BuildLog;
@@ -118,7 +119,7 @@ impl Rollout<'_> {
         let message = format!(
             "`{}` failed: {reason}: {}{kept}\nMore with `parallax logs {}{}`",
             self.agent,
-            message.trim_end_matches('.'),
+            printable::line(message.trim_end_matches('.')),
             self.agent,
             if of_build { " --build" } else { "" },
         );
@@ -131,9 +132,10 @@ impl Rollout<'_> {
             query.push(("build", "true".to_owned()));
         }
         match self.tail(&query).await {
-            Ok(lines) => lines
-                .iter()
-                .for_each(|line| self.output.note(format_args!("  | {line}"))),
+            Ok(lines) => lines.iter().for_each(|line| {
+                self.output
+                    .note(format_args!("  | {}", printable::log(line, false)))
+            }),
             Err(error) => self.output.warn(format_args!(
                 "its log cannot be shown: {}",
                 crate::output::chain(&error)
@@ -181,7 +183,10 @@ fn words(status: &StatusView) -> String {
         // The rest are last lines of a log, which is shown anyway.
         message => {
             let first = format::first_line(message);
-            format!(": {}", first.trim_start_matches("running: "))
+            format!(
+                ": {}",
+                printable::line(first.trim_start_matches("running: "))
+            )
         }
     };
     format!("{}{reason}{message}", status.phase)

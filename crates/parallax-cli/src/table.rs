@@ -4,6 +4,7 @@
 use unicode_width::UnicodeWidthStr;
 
 use crate::output::{Output, Tone};
+use crate::printable;
 
 /// Between two columns.
 const GAP: usize = 2;
@@ -28,7 +29,7 @@ impl Cell {
 }
 
 impl From<String> for Cell {
-    /// Texts come from agents and hosts, too: what would move the cursor becomes a space.
+    /// Texts come from agents and hosts, too.
     fn from(text: String) -> Self {
         let text = if text.is_empty() {
             NOTHING.to_owned()
@@ -36,7 +37,7 @@ impl From<String> for Cell {
             text
         };
         Self {
-            text: text.replace(char::is_control, " "),
+            text: printable::line(&text).into_owned(),
             tone: None,
         }
     }
@@ -95,7 +96,7 @@ pub(crate) fn lines<const N: usize>(
     for row in rows {
         lines.push(line(&row.cells, &widths, output));
         let remarks = row.remarks.iter().flat_map(|remark| remark.lines());
-        lines.extend(remarks.map(|remark| format!("  {}", remark.replace(char::is_control, " "))));
+        lines.extend(remarks.map(|remark| format!("  {}", printable::line(remark))));
     }
     lines
 }
@@ -130,8 +131,8 @@ mod tests {
         let shown = lines(["NAME", "N", "WHY"], &rows, &Output::new(false, true));
         let expected = [
             "NAME   N  WHY",
-            "grüße  1  a b",
-            "日本   -   [2J",
+            r"grüße  1  a\nb",
+            r"日本   -  \u{1b}[2J",
             "  said twice",
             "  by the agent",
         ];

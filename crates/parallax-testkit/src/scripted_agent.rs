@@ -30,6 +30,8 @@ pub struct Behaviour {
     pub concurrency: u32,
     /// What a task comes to.
     pub reply: Reply,
+    /// What it says of a task as soon as it has accepted it.
+    pub says: Vec<Say>,
     /// When it comes to it.
     pub pace: Pace,
     /// Whether it sends TaskAccepted. Without it the task is never leased, and nothing runs.
@@ -52,6 +54,7 @@ impl Default for Behaviour {
         Self {
             concurrency: 16,
             reply: Reply::Echo,
+            says: Vec::new(),
             pace: Pace::AtOnce,
             accepts: true,
             heeds_cancel: true,
@@ -70,6 +73,15 @@ pub enum Reply {
     Echo,
     /// This value.
     Value(Value),
+    /// This value, and what the agent says for it.
+    Supported {
+        /// The value.
+        value: Value,
+        /// Parts per million, and who says so.
+        confidence: (u32, String),
+        /// Kinds and summaries.
+        evidence: Vec<(String, String)>,
+    },
     /// This failure.
     Failure {
         /// The code.
@@ -79,6 +91,15 @@ pub enum Reply {
         /// Whether trying again can help.
         retryable: bool,
     },
+}
+
+/// A sign of life of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Say {
+    /// How far it is, in parts per million if it can tell.
+    Progress(Option<u32>, String),
+    /// The next piece of its result.
+    Partial(String),
 }
 
 /// When a task comes to its end.

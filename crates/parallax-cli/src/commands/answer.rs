@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::client::Api;
 use crate::format;
 use crate::output::Output;
+use crate::printable::{self, Pieces};
 
 /// Prints an answer.
 pub(crate) async fn print(response: &InvokeResponse, api: &Api, output: &Output) -> Result<()> {
@@ -17,7 +18,7 @@ pub(crate) async fn print(response: &InvokeResponse, api: &Api, output: &Output)
     match (&response.value, &response.blob) {
         (Some(value), _) => value_line(value, output)?,
         (None, Some(blob)) => print_blob(&response.task_id.to_string(), blob, api, output).await?,
-        (None, None) => output.line("null")?,
+        (None, None) => output.json("null")?,
     }
     if let Some(confidence) = &response.confidence {
         note_confidence(confidence, output);
@@ -33,8 +34,8 @@ pub(crate) async fn print(response: &InvokeResponse, api: &Api, output: &Output)
 
 fn value_line(value: &RawValue, output: &Output) -> Result<()> {
     match output.terminal {
-        true => output.line(format::indented(value.get())),
-        false => output.line(value.get()),
+        true => output.json(&format::indented(value.get())),
+        false => output.json(value.get()),
     }
 }
 
@@ -43,10 +44,15 @@ async fn print_blob(task: &str, blob: &BlobView, api: &Api, output: &Output) -> 
     let request = api.request(Method::GET, &["tasks", task, "blob"]);
     let mut response = api.answer(request).await?;
     let mut written = 0;
+    let mut pieces = Pieces::default();
     while let Some(chunk) = response.chunk().await.context("reading the answer")? {
         written += chunk.len() as u64;
-        output.raw(&chunk)?;
+        match output.terminal {
+            true => output.raw(pieces.next(&chunk).as_bytes())?,
+            false => output.raw(&chunk)?,
+        }
     }
+    output.raw(pieces.finish().as_bytes())?;
     anyhow::ensure!(
         written == blob.size_bytes,
         "the answer broke off after {written} of {} bytes",
@@ -63,7 +69,7 @@ fn note_confidence(confidence: &Confidence, output: &Output) {
     let source = match confidence.source.as_str() {
         "" => String::new(),
         "self" => ", by the agent's own estimate".to_owned(),
-        source => format!(", by the {source}'s"),
+        source => format!(", by the {}'s", printable::line(source)),
     };
     output.note(format_args!(
         "{} {value}{source}",
@@ -76,7 +82,8 @@ fn note_evidence(evidence: &Evidence, output: &Output) {
     // The detail is for programs, which ask for JSON.
     output.note(format_args!(
         "{kind} {}: {}",
-        evidence.kind, evidence.summary
+        printable::line(&evidence.kind),
+        printable::line(&evidence.summary)
     ));
 }
 

@@ -16,6 +16,7 @@ use crate::client::Api;
 use crate::context::Context;
 use crate::format;
 use crate::output::Output;
+use crate::printable;
 use crate::rollout::Rollout;
 
 pub(crate) use source::Source;
@@ -120,11 +121,25 @@ async fn show_call(name: &str, api: &Api, output: &Output) -> Result<()> {
         return Ok(()); // Scaled to zero: nobody is there to be called.
     };
     output.line("")?;
+    let input = example(capability.input_schema.as_ref());
     output.line(format_args!(
-        "Call it: parallax invoke {name} {} '{}'",
-        capability.name,
-        example(capability.input_schema.as_ref())
+        "Call it: parallax invoke {name} {} {}",
+        shell_word(&capability.name),
+        quoted(&input)
     ))
+}
+
+/// One word of a command line, whatever an agent has called its capability.
+fn shell_word(text: &str) -> String {
+    let is_plain = |it: char| it.is_alphanumeric() || matches!(it, '.' | '_' | '-' | '/' | ':');
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => quoted(text),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", printable::line(text).replace('\'', r"'\''"))
 }
 
 /// An input in the shape that the schema asks for.
@@ -139,4 +154,17 @@ fn example(schema: Option<&serde_json::Value>) -> String {
 /// What was packed, for people.
 fn described(entries: u64, bytes: u64) -> String {
     format!("{entries} files and folders, {}", format::bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_calls_an_agent_is_one_call_whatever_it_says_of_itself() {
+        assert_eq!(shell_word("text.score-2"), "text.score-2");
+        assert_eq!(shell_word("a; rm -rf '~'\n"), r"'a; rm -rf '\''~'\''\n'");
+        let schema = serde_json::json!({"properties": {"it's": {}}});
+        assert_eq!(quoted(&example(Some(&schema))), r#"'{"it'\''s": …}'"#);
+    }
 }

@@ -16,7 +16,11 @@ use crate::client::Api;
 use crate::context::Context;
 use crate::exit::{Ended, Exit};
 use crate::output::Output;
+use crate::printable;
 use crate::waiting::unless_interrupted;
+
+/// All of it, in parts per million.
+const MAX_PPM: u32 = 1_000_000;
 
 /// The command line.
 #[derive(Debug, clap::Args)]
@@ -82,11 +86,17 @@ async fn attached(
     Err(Ended::new(Exit::Unavailable, message).into())
 }
 
-fn progress_words(said: &ProgressView) -> String {
-    match (said.ppm, said.message.as_str()) {
-        (Some(ppm), "") => format!("{} %", ppm / 10_000),
-        (Some(ppm), message) => format!("{} %: {message}", ppm / 10_000),
-        (None, message) => message.to_owned(),
+/// What an agent says of how far it is, on one line.
+pub(super) fn progress_words(said: &ProgressView) -> String {
+    let message = printable::line(&said.message);
+    let share = match said.ppm {
+        None => return message.into_owned(),
+        Some(ppm) if ppm > MAX_PPM => "more than 100 %".to_owned(),
+        Some(ppm) => format!("{} %", ppm / 10_000),
+    };
+    match &*message {
+        "" => share,
+        message => format!("{share}: {message}"),
     }
 }
 
@@ -149,6 +159,22 @@ mod tests {
     fn an_input_is_sent_as_it_was_written() {
         let text = r#"{"n": 1.0, "big": 123456789012345678901234567890}"#;
         assert_eq!(input(text).expect("JSON").get(), text);
+    }
+
+    #[test]
+    fn progress_is_one_line_and_no_more_than_everything() {
+        let check = |ppm, message: &str, expected: &str| {
+            let message = message.to_owned();
+            assert_eq!(progress_words(&ProgressView { ppm, message }), expected);
+        };
+        check(Some(504_999), "", "50 %");
+        check(
+            Some(1_000_000),
+            "half\n\u{1b}[32mdone",
+            r"100 %: half\n\u{1b}[32mdone",
+        );
+        check(Some(9_000_000), "", "more than 100 %");
+        check(None, "counting", "counting");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::exit::{Ended, Exit};
 use crate::format;
 use crate::output::{Output, Tone};
+use crate::printable;
 use crate::waiting::{Patience, pause};
 
 /// How much of a replica's id tells it from its neighbours.
@@ -153,6 +154,7 @@ impl<'a> Printer<'a> {
             LogEntry::Unavailable { source, message } => {
                 // One source speaks for all: they are out of reach together, with their host.
                 if self.unavailable.is_empty() {
+                    let (source, message) = (printable::line(source), printable::block(message));
                     self.output.warn(format_args!("{source}: {message}"));
                 }
                 self.unavailable.push(source.clone());
@@ -173,9 +175,15 @@ impl<'a> Printer<'a> {
         if !goes_on {
             text.push_str(&self.prefix(line));
         }
+        // What is piped on is what was written, byte for byte.
+        let said = match (self.output.terminal, line.stream.as_str()) {
+            (false, _) => line.line.as_str().into(),
+            (true, "system") => printable::line(&line.line),
+            (true, _) => printable::log(&line.line, self.output.colored()),
+        };
         match line.stream.as_str() {
-            "system" => text.push_str(&self.output.tinted(Tone::Quiet, &line.line)),
-            _ => text.push_str(&line.line),
+            "system" => text.push_str(&self.output.tinted(Tone::Quiet, &said)),
+            _ => text.push_str(&said),
         }
         self.open_line = line.partial.then(|| line.source.clone());
         if !line.partial {

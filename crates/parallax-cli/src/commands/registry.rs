@@ -7,6 +7,7 @@ use crate::client::{Stream, of_problem};
 use crate::context::Context;
 use crate::format;
 use crate::output::{Output, Tone};
+use crate::printable;
 use crate::table::{Cell, Row};
 use crate::waiting::{Patience, pause};
 
@@ -132,15 +133,19 @@ async fn follow(mut stream: Stream, output: &Output) -> Result<()> {
             RegistryEvent::Synced => output.note("Changes from now on, until Ctrl-C:"),
             RegistryEvent::Upserted { entry } => output.line(format_args!(
                 "+ {} {} {} [{}]",
-                entry.agent_name,
-                entry.instance_uuid,
-                entry.state,
-                capabilities(entry)
+                printable::line(&entry.agent_name),
+                printable::line(&entry.instance_uuid),
+                printable::line(&entry.state),
+                printable::line(&capabilities(entry))
             ))?,
             RegistryEvent::Removed {
                 agent_name,
                 instance_uuid,
-            } => output.line(format_args!("- {agent_name} {instance_uuid}"))?,
+            } => output.line(format_args!(
+                "- {} {}",
+                printable::line(agent_name),
+                printable::line(instance_uuid)
+            ))?,
             RegistryEvent::Problem { problem } => return Err(of_problem(problem).into()),
         }
     }

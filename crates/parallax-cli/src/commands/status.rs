@@ -14,6 +14,7 @@ use crate::client::Api;
 use crate::context::Context;
 use crate::format;
 use crate::output::{Output, Tone};
+use crate::printable;
 use crate::table::{Cell, Row};
 
 /// The command line.
@@ -73,7 +74,7 @@ fn head(view: &StatusView, revision: Option<&RevisionView>, output: &Output) -> 
         let mut words = value.trim_end().lines();
         let first = words.next().unwrap_or_default();
         lines.push(format!("  {name:<9}  {first}"));
-        lines.extend(words.map(|more| format!("             {more}")));
+        lines.extend(words.map(|more| format!("             {}", printable::log(more, false))));
     };
     let phase = output.tinted(tone(status.phase), status.phase);
     fact(

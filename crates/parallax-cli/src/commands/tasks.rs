@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::exit::{Ended, Exit};
 use crate::format;
 use crate::output::{Output, Progress, Tone};
+use crate::printable;
 use crate::table::{Cell, Row};
 use crate::waiting::{Patience, pause, unless_interrupted};
 
@@ -156,7 +157,9 @@ async fn show(task: &TaskView, api: &Api, output: &Output) -> Result<()> {
     let (state, ago) = (state(task), format::ago(task.created_at));
     output.note(format_args!(
         "{}: {} on {}",
-        task.id, task.capability, task.agent
+        task.id,
+        printable::line(&task.capability),
+        task.agent
     ));
     output.note(format_args!(
         "  {state}, attempt {}, asked for by {} {ago}",
@@ -253,10 +256,14 @@ fn failed(task: &TaskView, problem: &TaskProblem) -> Ended {
         .parse::<Code>()
         .map_or(Exit::Failed, Exit::from);
     let agent = problem.agent_code.as_ref();
-    let agent = agent.map_or_else(String::new, |word| format!(", the agent says `{word}`"));
+    let agent = agent.map_or_else(String::new, |word| {
+        format!(", the agent says `{}`", printable::line(word))
+    });
     let message = format!(
         "{} [{}{agent}, task {}]",
-        problem.message, problem.code, task.id
+        printable::block(&problem.message),
+        problem.code,
+        task.id
     );
     Ended::new(exit, message)
 }

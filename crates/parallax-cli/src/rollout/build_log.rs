@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::client::{Api, Stream};
 use crate::output::Progress;
+use crate::printable;
 
 /// How long the last lines may take after the build has ended.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -107,13 +108,13 @@ impl<'a> BuildLog<'a> {
             Ok(LogEntry::Line(line)) if line.line.trim().is_empty() => {}
             Ok(LogEntry::Line(line)) => {
                 self.shown += 1;
-                progress.line(format_args!("  | {}", line.line));
+                progress.line(format_args!("  | {}", printable::log(&line.line, false)));
             }
             Ok(LogEntry::Unavailable { message, .. }) => {
-                progress.line(format_args!("  ({message})"));
+                progress.line(format_args!("  ({})", printable::line(&message)));
             }
             Ok(LogEntry::Problem { problem }) => {
-                progress.line(format_args!("  ({})", problem.detail));
+                progress.line(format_args!("  ({})", printable::block(&problem.detail)));
                 self.stream = None;
             }
             Err(error) => {

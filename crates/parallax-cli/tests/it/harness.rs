@@ -1,11 +1,16 @@
 //! Running the binary, in an environment of its own.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::OpenptFlags;
+use rustix::termios::OptionalActions;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -68,6 +73,26 @@ impl Home {
 
     pub(crate) fn run(&self, args: &[&str]) -> Said {
         said(self.command(args).output().expect("the binary starts"))
+    }
+
+    /// As [`Self::run`], with a terminal as standard output.
+    pub(crate) fn run_on_terminal(&self, args: &[&str]) -> Said {
+        let (mut terminal, screen) = terminal();
+        let child = self
+            .command(args)
+            .stdout(screen)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut shown = Vec::new();
+        let mut piece = [0; 4096];
+        // A terminal's end is an error of its own: nobody holds the other side any more.
+        while let Ok(length @ 1..) = terminal.read(&mut piece) {
+            shown.extend_from_slice(&piece[..length]);
+        }
+        let mut output = child.wait_with_output().expect("it ends");
+        output.stdout = shown;
+        said(output)
     }
 
     /// Of a command that must succeed, the answer.
@@ -140,6 +165,20 @@ impl Home {
             welcome: Vec::new(),
         }
     }
+}
+
+/// A terminal, and what a command writes to it. It changes nothing of what is written.
+fn terminal() -> (File, OwnedFd) {
+    let near = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    rustix::pty::grantpt(&near).expect("it is ours");
+    rustix::pty::unlockpt(&near).expect("it is ours");
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let name = rustix::pty::ptsname(&near, Vec::new()).expect("it has a name");
+    let far = rustix::fs::open(name, flags, Mode::empty()).expect("its other side opens");
+    let mut modes = rustix::termios::tcgetattr(&far).expect("it has modes");
+    modes.make_raw();
+    rustix::termios::tcsetattr(&far, OptionalActions::Now, &modes).expect("they can be set");
+    (File::from(near), far)
 }
 
 pub(crate) fn said(output: Output) -> Said {

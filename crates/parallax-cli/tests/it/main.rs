@@ -4,5 +4,6 @@ mod calls;
 mod command_line;
 mod folder;
 mod harness;
+mod hostile;
 mod keys;
 mod life;

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use parallax_proto::v1::{
-    Cancel, CancelAck, Credit, Drain, Heartbeat, InventoryItem, Payload, Pong, Task, TaskAccepted,
-    TaskFailed, TaskRef, TaskResult, Verdict, agent_down, agent_up, cancel_ack, goaway,
-    inventory_item, payload, verdict,
+    Cancel, CancelAck, Confidence, Credit, Drain, Evidence, Heartbeat, InventoryItem, Partial,
+    Payload, Pong, Progress, Task, TaskAccepted, TaskFailed, TaskRef, TaskResult, Verdict,
+    agent_down, agent_up, cancel_ack, goaway, inventory_item, payload, verdict,
 };
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::wire::{Event, Identity, Wire};
-use super::{AgentError, Behaviour, End, Pace, Reply, Standing};
+use super::{AgentError, Behaviour, End, Pace, Reply, Say, Standing};
 
 /// What a handle asks of its agent.
 pub(super) enum Command {
@@ -198,6 +199,7 @@ impl Actor {
         self.behaviour
             .tally
             .count_start(&named.task_id, named.attempt);
+        self.speak(&named).await;
         let key = key(&named);
         let timer = match self.behaviour.pace {
             Pace::AtOnce | Pace::OnRelease => None,
@@ -211,6 +213,29 @@ impl Actor {
         self.running.insert(key.clone(), running);
         if self.behaviour.pace == Pace::AtOnce {
             self.finish(&key).await;
+        }
+    }
+
+    async fn speak(&self, task: &TaskRef) {
+        let mut seq = 0;
+        for say in &self.behaviour.says {
+            let r#ref = Some(task.clone());
+            self.send(match say {
+                Say::Progress(ppm, message) => agent_up::Frame::Progress(Progress {
+                    r#ref,
+                    ppm: *ppm,
+                    message: message.clone(),
+                }),
+                Say::Partial(chunk) => {
+                    seq += 1;
+                    agent_up::Frame::Partial(Partial {
+                        r#ref,
+                        seq,
+                        chunk: chunk.clone().into(),
+                    })
+                }
+            })
+            .await;
         }
     }
 
@@ -237,11 +262,28 @@ impl Actor {
     fn outcome(&self, running: Running) -> agent_up::Frame {
         let value = match &self.behaviour.reply {
             Reply::Echo => running.input,
-            Reply::Value(value) => Some(Payload {
-                content: Some(payload::Content::Json(
-                    value.to_string().into_bytes().into(),
-                )),
-            }),
+            Reply::Value(value) => Some(json(value)),
+            Reply::Supported {
+                value,
+                confidence: (ppm, source),
+                evidence,
+            } => {
+                let evidence = evidence.iter().map(|(kind, summary)| Evidence {
+                    kind: kind.clone(),
+                    summary: summary.clone(),
+                    ..Evidence::default()
+                });
+                return agent_up::Frame::Result(TaskResult {
+                    r#ref: Some(running.task),
+                    value: Some(json(value)),
+                    confidence: Some(Confidence {
+                        ppm: *ppm,
+                        source: source.clone(),
+                    }),
+                    evidence: evidence.collect(),
+                    ..TaskResult::default()
+                });
+            }
             Reply::Failure {
                 code,
                 message,
@@ -350,6 +392,13 @@ async fn next_event(wire: &mut Option<Wire>) -> Event {
     match wire {
         Some(wire) => wire.next().await,
         None => std::future::pending().await,
+    }
+}
+
+fn json(value: &Value) -> Payload {
+    let text = value.to_string().into_bytes();
+    Payload {
+        content: Some(payload::Content::Json(text.into())),
     }
 }
 

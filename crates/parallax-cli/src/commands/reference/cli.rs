@@ -18,6 +18,8 @@ pub(crate) fn markdown() -> String {
     page.line("");
     page.line("Answers go to standard output, everything else to standard error. Tables are for people; with `--json` an answer is one object, or one a line. Colours and moving lines appear on terminals only.");
     page.line("");
+    page.line("What agents and builds write is shown and never obeyed: control characters and overrides of the reading direction appear as `\\u{1b}`, or in JSON as `\\u009b`. Of logs, terminals get the colours, too. To a pipe or a file, values and logs go byte for byte.");
+    page.line("");
     page.line("## Exit codes");
     page.line("");
     page.line("| code | meaning |");
