@@ -84,9 +84,13 @@ pub struct Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReplicaCounts {
     pub desired: u32,
-    /// For a lease's time after a server's start, and after a host's connection was lost, those
-    /// that have not been heard since count as they did before; `conditions` says so.
+    /// That take work now.
     pub ready: u32,
+    /// That took work when they were last heard of, and may come back: for a lease's time after
+    /// the server's start, and after their host's connection was lost. `phase` counts them as ready
+    /// until then, so while this is not 0 it says how the agent was.
+    #[serde(default)]
+    pub unconfirmed: u32,
     /// Of the wanted revision, ready or not.
     pub updated: u32,
 }

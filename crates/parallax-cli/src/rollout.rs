@@ -11,6 +11,7 @@ use parallax_core::status::{Phase, Reason};
 use tokio::time::{Instant, sleep};
 
 use crate::client::{Api, of_problem};
+use crate::commands::status::phase_words;
 use crate::exit::{Ended, Exit};
 use crate::format;
 use crate::output::{Output, Progress};
@@ -189,7 +190,7 @@ fn words(status: &StatusView) -> String {
             )
         }
     };
-    format!("{}{reason}{message}", status.phase)
+    format!("{}{reason}{message}", phase_words(status))
 }
 
 fn judge(view: &StatusView, generation: u64) -> Verdict {
@@ -201,7 +202,7 @@ fn judge(view: &StatusView, generation: u64) -> Verdict {
     let unheard = |condition: &Condition| {
         !condition.holds && matches!(&*condition.kind, "HostConnected" | "AgentConnected")
     };
-    let observed = !status.conditions.iter().any(unheard);
+    let observed = status.replicas.unconfirmed == 0 && !status.conditions.iter().any(unheard);
     let final_reason = status.reason.is_some_and(is_final);
     match status.phase {
         Phase::Ready if !observed => Verdict::Wait,
@@ -283,6 +284,7 @@ mod tests {
                 replicas: ReplicaCounts {
                     desired: 1,
                     ready: 0,
+                    unconfirmed: 0,
                     updated: 0,
                 },
                 conditions: Vec::new(),
@@ -304,6 +306,9 @@ mod tests {
         assert_eq!(judge(&view, 2), Verdict::Wait);
         view.status.conditions = vec![condition(true)];
         assert_eq!(judge(&view, 2), Verdict::Done);
+        view.status.replicas.unconfirmed = 1;
+        assert_eq!(judge(&view, 2), Verdict::Wait);
+        view.status.replicas.unconfirmed = 0;
         view.status.conditions = vec![Condition {
             kind: "Isolated".to_owned(),
             ..condition(false)

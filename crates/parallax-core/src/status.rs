@@ -37,12 +37,31 @@ impl Status {
             conditions: Vec::new(),
         }
     }
+
+    /// Leaves of this what is known to a server that was just started, and has looked at nothing
+    /// yet.
+    pub fn carry_over(&mut self) {
+        let counts = &mut self.replicas;
+        counts.unconfirmed += std::mem::take(&mut counts.ready);
+    }
+}
+
+impl ReplicaCounts {
+    /// What the phase is judged by.
+    fn serving(self) -> u32 {
+        self.ready + self.unconfirmed
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct ReplicaCounts {
     pub desired: u32,
+    /// That take work now.
     pub ready: u32,
+    /// That took work when they were last heard of, and may come back: the server was started, or
+    /// their host's connection lost, less than a lease ago. The phase counts them as ready.
+    #[serde(default)]
+    pub unconfirmed: u32,
     /// Of the wanted revision, ready or not.
     pub updated: u32,
 }
@@ -184,7 +203,7 @@ fn which_are_ready(evidence: &Evidence<'_>, previous: &Status) -> Vec<bool> {
     let replicas = evidence.replicas;
     let mut ready: Vec<bool> = replicas.iter().map(ReplicaEvidence::is_ready).collect();
     let known = ready.iter().filter(|ready| **ready).count();
-    let assumed = (previous.replicas.ready as usize).saturating_sub(known);
+    let assumed = (previous.replicas.serving() as usize).saturating_sub(known);
     let unknown = ready
         .iter_mut()
         .zip(replicas)
@@ -218,9 +237,12 @@ impl Seen<'_> {
                 && !e.replica.observed.phase.is_over()
         };
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let known = self.replicas().filter(|(e, _)| e.is_ready()).count();
+        let counted = self.ready.iter().filter(|ready| **ready).count();
         ReplicaCounts {
             desired: self.evidence.desired,
-            ready: number(self.ready.iter().filter(|ready| **ready).count()),
+            ready: number(known),
+            unconfirmed: number(counted - known),
             updated: number(self.evidence.replicas.iter().filter(updated).count()),
         }
     }
@@ -249,11 +271,11 @@ impl Seen<'_> {
             .filter(|(e, ready)| *ready && e.replica.revision_number == number)
             .count();
         let complete = updated_ready >= evidence.desired as usize;
-        match (complete, counts.ready, self.trouble()) {
+        match (complete, counts.serving(), self.trouble()) {
             (true, _, _) => (Phase::Ready, None, String::new()),
             (false, 0, Some((reason, message))) => (Phase::Failed, Some(reason), message),
             (false, 0, None) => self.in_progress(),
-            (false, ready, None) if ready >= evidence.desired => (
+            (false, serving, None) if serving >= evidence.desired => (
                 Phase::Ready,
                 Some(Reason::RollingOut),
                 format!("revision {number} is being rolled out"),
@@ -382,7 +404,11 @@ fn replica_trouble(evidence: &ReplicaEvidence, away: &str) -> Option<(Reason, St
 }
 
 fn shortfall(counts: ReplicaCounts) -> String {
-    format!("{} of {} replicas are ready", counts.ready, counts.desired)
+    let ReplicaCounts { desired, ready, .. } = counts;
+    match counts.unconfirmed {
+        0 => format!("{ready} of {desired} replicas are ready"),
+        n => format!("{ready} of {desired} replicas are ready, {n} more were"),
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod tasks;
 pub use receipt::Receipt;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -112,6 +113,9 @@ pub struct App {
     pub started: Instant,
     /// The same by the clock: what was there before may still come back.
     pub started_at: Timestamp,
+    /// Whether every agent's status was derived anew since then: what is stored before that is of an
+    /// earlier server.
+    pub looked_at_all: AtomicBool,
     /// Every task that the server started; awaited at shutdown.
     pub tasks: TaskTracker,
     pub shutdown: CancellationToken,
@@ -152,6 +156,7 @@ impl App {
             collecting: tokio::sync::RwLock::default(),
             started: Instant::now(),
             started_at,
+            looked_at_all: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             weak: weak.clone(),

@@ -1,7 +1,7 @@
 //! Hosted agents.
 
 use parallax_core::agent::{Agent, Deletion};
-use parallax_core::id::AgentId;
+use parallax_core::id::{AgentId, TenantId};
 use parallax_core::name::Name;
 use parallax_core::status::{Phase, Status};
 use parallax_core::time::Timestamp;
@@ -109,15 +109,53 @@ pub async fn list(
     Ok(page.cut(agents))
 }
 
-/// Every agent of every tenant, for the reconciler at its start. System only.
-pub async fn list_all(tx: &mut Tx) -> Result<Vec<Agent>, StoreError> {
+/// The ids of every agent of every tenant. System only.
+pub async fn ids_of_all(tx: &mut Tx) -> Result<Vec<(TenantId, AgentId)>, StoreError> {
     tx.check_system("agent")?;
-    let sql = concat!(
-        "SELECT ",
-        columns!(),
-        " FROM agents ORDER BY tenant_id, agent_id"
-    );
-    tx.list(sql, &[], read).await
+    let sql = "SELECT tenant_id, agent_id FROM agents ORDER BY tenant_id, agent_id";
+    tx.list(sql, &[], |row| {
+        Ok((row.parse("tenant_id")?, row.parse("agent_id")?))
+    })
+    .await
+}
+
+/// The ids of the tenant's agents.
+pub async fn ids(tx: &mut Tx) -> Result<Vec<AgentId>, StoreError> {
+    let tenant = tx.tenant()?;
+    let sql = "SELECT agent_id FROM agents WHERE tenant_id = $1 ORDER BY agent_id";
+    tx.list(sql, values![tenant], |row| row.parse("agent_id"))
+        .await
+}
+
+/// How many agents are in a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    pub phase: Phase,
+    /// Whether the phase rests on replicas that were not heard of since: see
+    /// [`parallax_core::status::ReplicaCounts::unconfirmed`].
+    pub unconfirmed: bool,
+    pub agents: u64,
+}
+
+/// How many of the tenant's agents are in which phase; phases without any are left out.
+pub async fn count(tx: &mut Tx) -> Result<Vec<Count>, StoreError> {
+    let tenant = tx.tenant()?;
+    // By the text of the field, which nothing else in the JSON can be: within a string its quotes
+    // would be escaped. PostgreSQL's JSON functions refuse texts with a NUL, which messages may have.
+    let sql = r#"SELECT phase,
+             CAST(CASE WHEN status_json LIKE '%"unconfirmed":%'
+                        AND status_json NOT LIKE '%"unconfirmed":0,%'
+                       THEN 1 ELSE 0 END AS BIGINT) AS unconfirmed,
+             count(*) AS agents
+         FROM agents WHERE tenant_id = $1 GROUP BY 1, 2 ORDER BY 1, 2"#;
+    tx.list(sql, values![tenant], |row| {
+        Ok(Count {
+            phase: row.parse("phase")?,
+            unconfirmed: row.flag("unconfirmed")?,
+            agents: row.count("agents")?,
+        })
+    })
+    .await
 }
 
 /// Writes everything but the status, provided the stored generation is `expected`; whether it was.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use parallax_api::agents::AgentView;
 use parallax_core::status::{Phase, Reason};
 
-use super::status::tone;
+use super::status::{phase_words, tone};
 use crate::context::Context;
 use crate::format;
 use crate::table::{Cell, Row};
@@ -60,7 +60,7 @@ fn row(agent: &AgentView) -> Row<5> {
     let counts = status.replicas;
     let row = Row::new([
         agent.name.as_str().into(),
-        Cell::toned(status.phase.as_str(), tone(status.phase)),
+        Cell::toned(phase_words(status), tone(status)),
         format!("{}/{}", counts.ready, counts.desired).into(),
         format::age(status.since).into(),
         status.reason.map_or("", Reason::as_str).into(),

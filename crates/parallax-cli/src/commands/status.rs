@@ -76,7 +76,7 @@ fn head(view: &StatusView, revision: Option<&RevisionView>, output: &Output) -> 
         lines.push(format!("  {name:<9}  {first}"));
         lines.extend(words.map(|more| format!("             {}", printable::log(more, false))));
     };
-    let phase = output.tinted(tone(status.phase), status.phase);
+    let phase = output.tinted(tone(status), phase_words(status));
     fact(
         "phase",
         &format!("{phase}, {}", since(format::age(status.since))),
@@ -88,8 +88,12 @@ fn head(view: &StatusView, revision: Option<&RevisionView>, output: &Output) -> 
         fact("message", &status.message);
     }
     let counts = status.replicas;
+    let unconfirmed = match counts.unconfirmed {
+        0 => String::new(),
+        n => format!("{n} not heard of yet, "),
+    };
     let replicas = format!(
-        "{} ready, {} up to date, {} wanted",
+        "{} ready, {unconfirmed}{} up to date, {} wanted",
         counts.ready, counts.updated, counts.desired
     );
     fact("replicas", &replicas);
@@ -264,9 +268,18 @@ fn build_words(build: &BuildView, said: &str) -> String {
     }
 }
 
+/// The phase; with a question mark while it rests on how replicas were when last heard of.
+pub(crate) fn phase_words(status: &Status) -> String {
+    match status.replicas.unconfirmed {
+        0 => status.phase.to_string(),
+        _ => format!("{}?", status.phase),
+    }
+}
+
 /// The colour of a phase.
-pub(crate) fn tone(phase: Phase) -> Tone {
-    match phase {
+pub(crate) fn tone(status: &Status) -> Tone {
+    match status.phase {
+        Phase::Ready if status.replicas.unconfirmed > 0 => Tone::Warning,
         Phase::Ready => Tone::Good,
         Phase::Pending | Phase::Building | Phase::Starting | Phase::Degraded => Tone::Warning,
         Phase::Failed => Tone::Bad,

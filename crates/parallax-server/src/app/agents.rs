@@ -1,6 +1,7 @@
 //! Hosted agents: reading, scaling, redeploying, deleting.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parallax_core::agent::{Agent, Deletion, MAX_REPLICAS, ManagedBy, Revision};
@@ -90,7 +91,8 @@ impl App {
     ) -> Result<Listed<AgentSummary>> {
         require(principal, Scope::Read)?;
         let mut tx = self.store.read(principal.tenant).await?;
-        let Listed { items, more } = agents::list(&mut tx, phase, page).await?;
+        let Listed { mut items, more } = agents::list(&mut tx, phase, page).await?;
+        items.iter_mut().for_each(|agent| self.date(agent));
         let items = summaries(&mut tx, items).await?;
         Ok(Listed { items, more })
     }
@@ -102,7 +104,8 @@ impl App {
     pub async fn agent(&self, principal: &Principal, agent: &str) -> Result<AgentDetail> {
         require(principal, Scope::Read)?;
         let mut tx = self.store.read(principal.tenant).await?;
-        let agent = find(&mut tx, agent).await?;
+        let mut agent = find(&mut tx, agent).await?;
+        self.date(&mut agent);
         let summary = summary(&mut tx, agent).await?;
         let agent = &summary.agent;
         let rows = replicas::list_for_agent(&mut tx, agent.id).await?;
@@ -117,6 +120,31 @@ impl App {
             replicas,
             builds,
         })
+    }
+
+    /// How many of the tenant's agents are in which phase.
+    ///
+    /// # Errors
+    /// `forbidden` without `read`.
+    pub async fn count_agents(&self, principal: &Principal) -> Result<Vec<agents::Count>> {
+        require(principal, Scope::Read)?;
+        let mut tx = self.store.read(principal.tenant).await?;
+        let mut counts = agents::count(&mut tx).await?;
+        let counted_as_ready = |phase| matches!(phase, Phase::Ready | Phase::Degraded);
+        if !self.looked_at_all.load(Ordering::Acquire) {
+            counts
+                .iter_mut()
+                .filter(|count| counted_as_ready(count.phase))
+                .for_each(|count| count.unconfirmed = true);
+        }
+        Ok(counts)
+    }
+
+    /// Marks a stored status as one of before, until this server has looked at every agent itself.
+    fn date(&self, agent: &mut Agent) {
+        if !self.looked_at_all.load(Ordering::Acquire) {
+            agent.status.carry_over();
+        }
     }
 
     fn replica_detail(&self, name: &Name, replica: Replica) -> ReplicaDetail {

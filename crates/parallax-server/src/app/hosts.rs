@@ -12,7 +12,7 @@ use std::time::Duration;
 use parallax_core::error::{Code, Error, Result};
 use parallax_core::event::Subject;
 use parallax_core::host::{Contact, Host, HostFacts};
-use parallax_core::id::{HostId, KeyId};
+use parallax_core::id::{HostId, KeyId, TenantId};
 use parallax_core::key::{ApiKey, Principal, PrincipalKind, Scope};
 use parallax_core::name::Name;
 use parallax_proto::v1;
@@ -229,7 +229,7 @@ impl App {
 
     /// A host is there: everything that waits for one is looked at again.
     pub async fn host_joined(&self, connection: &Connection) {
-        self.mark_all(connection).await;
+        self.mark_tenant(connection.tenant).await;
     }
 
     /// A host's session ended. What it runs goes on; its logs are out of reach meanwhile.
@@ -251,19 +251,30 @@ impl App {
         if let Err(error) = noted.await {
             tracing::error!(error = &error as &dyn std::error::Error, %host, "cannot note that a host left");
         }
-        self.mark_all(connection).await;
+        self.look_again_after_the_lease(connection.tenant);
+        self.mark_tenant(connection.tenant).await;
     }
 
-    async fn mark_all(&self, connection: &Connection) {
+    /// What is shown of an absent host's replicas is carried over for a lease, and not longer.
+    fn look_again_after_the_lease(&self, tenant: TenantId) {
+        let Some(app) = self.weak.upgrade() else {
+            return;
+        };
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(app.limits.lease_ttl) => app.mark_tenant(tenant).await,
+                () = app.shutdown.cancelled() => {}
+            }
+        });
+    }
+
+    async fn mark_tenant(&self, tenant: TenantId) {
         let listed = async {
-            let mut tx = self.store.read(connection.tenant).await?;
-            agents::list(&mut tx, None, &Page::first(u32::from(u16::MAX))).await
+            let mut tx = self.store.read(tenant).await?;
+            agents::ids(&mut tx).await
         };
         match listed.await {
-            Ok(listed) => listed
-                .items
-                .iter()
-                .for_each(|agent| self.dirty.mark(agent.tenant, agent.id)),
+            Ok(ids) => ids.iter().for_each(|id| self.dirty.mark(tenant, *id)),
             // The reconciler's periodic look at everything finds them.
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,

@@ -80,6 +80,13 @@ impl Directory {
         groups.iter().flat_map(|group| group.views(now)).collect()
     }
 
+    /// Calls of the tenant that wait for room.
+    pub fn waiting(&self, tenant: TenantId) -> usize {
+        let groups = self.groups.read();
+        let of_tenant = groups.get(&tenant);
+        of_tenant.map_or(0, |groups| groups.values().map(|g| g.size().1).sum())
+    }
+
     /// Finds a hosted replica's instance.
     pub fn replica(
         &self,
@@ -149,15 +156,5 @@ impl Directory {
             groups.retain(|_, group| group.size() != (0, 0) || Arc::strong_count(group) > 1);
             !groups.is_empty()
         });
-    }
-
-    /// Instances and waiting calls of all tenants, for metrics.
-    pub fn totals(&self) -> (usize, usize) {
-        let groups = self.groups.read();
-        groups
-            .values()
-            .flat_map(HashMap::values)
-            .map(|g| g.size())
-            .fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1))
     }
 }

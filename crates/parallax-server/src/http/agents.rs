@@ -326,6 +326,7 @@ pub(crate) fn status(agent: &Agent) -> Status {
         replicas: ReplicaCounts {
             desired: status.replicas.desired,
             ready: status.replicas.ready,
+            unconfirmed: status.replicas.unconfirmed,
             updated: status.replicas.updated,
         },
         conditions: conditions.collect(),

@@ -1,14 +1,11 @@
 //! `/healthz`, `/readyz`, `/metrics`.
 
-use std::collections::BTreeSet;
-
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use parallax_core::error::{Code, Error};
 use parallax_core::key::{Principal, Scope};
 use parallax_core::status::Phase;
-use parallax_store::Page;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
@@ -21,9 +18,6 @@ use super::authenticate::Caller;
 use super::problem::Failure;
 use super::state::HandlerState;
 use crate::auth::require;
-
-/// Agents that are counted by phase; beyond this the gauges say less than there are.
-const AGENTS_COUNTED: u32 = 10_000;
 
 pub(crate) fn routes() -> OpenApiRouter<HandlerState> {
     OpenApiRouter::new()
@@ -60,7 +54,9 @@ struct InState {
     state: &'static str,
 }
 
-/// Figures for Prometheus: the server's requests, and the agents of the caller's tenant.
+/// Figures for Prometheus: the server's requests, and the agents of the caller's tenant. An agent is
+/// counted in `parallax_agents`, or in `parallax_agents_unconfirmed` while its phase rests on
+/// replicas that were not heard of since the server's start or the loss of their host.
 #[utoipa::path(get, path = "/metrics", tag = "operations",
     responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics(
@@ -70,8 +66,8 @@ async fn metrics(
     require(&principal, Scope::Read)?;
     let mut registry = Registry::default();
     state.metrics.register(&mut registry);
-    let names = count_agents(&state, &principal, &mut registry).await?;
-    count_instances(&state, &principal, names, &mut registry)?;
+    count_agents(&state, &principal, &mut registry).await?;
+    count_instances(&state, &principal, &mut registry)?;
     let mut text = String::new();
     encode(&mut text, &registry).map_err(Error::internal)?;
     let content = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -82,39 +78,36 @@ async fn count_agents(
     state: &HandlerState,
     principal: &Principal,
     registry: &mut Registry,
-) -> Result<BTreeSet<String>, Error> {
-    let by_phase = Family::<InPhase, Gauge>::default();
-    for phase in Phase::ALL {
-        by_phase
-            .get_or_create(&InPhase {
-                phase: phase.as_str(),
-            })
-            .set(0);
+) -> Result<(), Error> {
+    let families = [false, true].map(|unconfirmed| (unconfirmed, Family::default()));
+    let counts = state.app.count_agents(principal).await?;
+    for (unconfirmed, by_phase) in &families {
+        let by_phase: &Family<InPhase, Gauge> = by_phase;
+        for phase in Phase::ALL {
+            let agents: u64 = counts
+                .iter()
+                .filter(|count| count.phase == *phase && count.unconfirmed == *unconfirmed)
+                .map(|count| count.agents)
+                .sum();
+            let phase = phase.as_str();
+            by_phase
+                .get_or_create(&InPhase { phase })
+                .set(i64::try_from(agents).unwrap_or(i64::MAX));
+        }
     }
-    let listed = state
-        .app
-        .list_agents(principal, None, &Page::first(AGENTS_COUNTED))
-        .await?;
-    for listed in &listed.items {
-        by_phase
-            .get_or_create(&InPhase {
-                phase: listed.agent.status.phase.as_str(),
-            })
-            .inc();
-    }
-    registry.register("parallax_agents", "Hosted agents by phase", by_phase);
-    Ok(listed
-        .items
-        .into_iter()
-        .map(|listed| listed.agent.name.to_string())
-        .collect())
+    let [(_, known), (_, unconfirmed)] = families;
+    registry.register("parallax_agents", "Hosted agents by phase", known);
+    registry.register(
+        "parallax_agents_unconfirmed",
+        "Hosted agents by the phase they had, with replicas that were not heard of since the start or the loss of their host",
+        unconfirmed,
+    );
+    Ok(())
 }
 
-/// `names` are those of the hosted agents: calls may wait for one that has no instance.
 fn count_instances(
     state: &HandlerState,
     principal: &Principal,
-    mut names: BTreeSet<String>,
     registry: &mut Registry,
 ) -> Result<(), Error> {
     let (instances, in_flight) = (Family::<InState, Gauge>::default(), Gauge::<i64>::default());
@@ -125,20 +118,12 @@ fn count_instances(
             })
             .inc();
         in_flight.inc_by(i64::from(view.in_flight));
-        names.insert(view.agent_name);
     }
     let waiting = Gauge::<i64>::default();
-    for name in names.iter().filter_map(|name| name.parse().ok()) {
-        let calls = state
-            .app
-            .directory
-            .find(principal.tenant, &name)
-            .map_or(0, |g| g.size().1);
-        waiting.inc_by(i64::try_from(calls).unwrap_or(i64::MAX));
-    }
-    let name = "parallax_agent_instances";
+    let calls = state.app.directory.waiting(principal.tenant);
+    waiting.set(i64::try_from(calls).unwrap_or(i64::MAX));
     registry.register(
-        name,
+        "parallax_agent_instances",
         "Connected instances, external and hosted, by state",
         instances,
     );

@@ -8,6 +8,7 @@ mod dirty;
 mod snapshot;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parallax_core::agent::Revision;
@@ -33,33 +34,51 @@ const EVERYTHING_EVERY: Duration = Duration::from_secs(10);
 /// Reconciles until the server stops.
 pub(crate) async fn run(app: Arc<App>) {
     let mut everything = tokio::time::interval(EVERYTHING_EVERY);
+    let lease_end = app.started + app.limits.lease_ttl;
+    let mut carries_over = true;
     loop {
-        tokio::select! {
-            () = app.dirty.wait() => {}
+        let all = tokio::select! {
+            () = app.dirty.wait() => false,
             _ = everything.tick() => mark_everything(&app).await,
+            // What is carried over from before this server's start is so until now, and not longer.
+            () = tokio::time::sleep_until(lease_end), if carries_over => {
+                carries_over = false;
+                mark_everything(&app).await
+            }
             () = app.shutdown.cancelled() => return,
-        }
+        };
+        let mut failed = 0;
         for (tenant, agent) in app.dirty.take() {
             if let Err(error) = reconcile(&app, tenant, agent).await {
+                failed += 1;
                 tracing::warn!(error = &error as &dyn std::error::Error, source = ?error.source, %agent, "cannot reconcile an agent; the next round tries again");
             }
+        }
+        if all && failed == 0 {
+            app.looked_at_all.store(true, Ordering::Release);
         }
     }
 }
 
-async fn mark_everything(app: &App) {
+/// Whether every agent was marked.
+async fn mark_everything(app: &App) -> bool {
     let listed = async {
         let mut tx = app.store.system_read().await?;
-        agents::list_all(&mut tx).await
+        agents::ids_of_all(&mut tx).await
     };
     match listed.await {
-        Ok(all) => all
-            .iter()
-            .for_each(|agent| app.dirty.mark(agent.tenant, agent.id)),
-        Err(error) => tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "cannot list agents"
-        ),
+        Ok(all) => {
+            all.iter()
+                .for_each(|(tenant, agent)| app.dirty.mark(*tenant, *agent));
+            true
+        }
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot list agents"
+            );
+            false
+        }
     }
 }
 

@@ -26,6 +26,48 @@ on_both! {
         assert_eq!((by_id.as_ref(), by_name.as_ref()), (Some(&agent), Some(&agent)));
     }
 
+    async fn agents_are_counted_by_phase_and_by_what_is_confirmed(database: Database) {
+        let (store, tenant) = database.open_with_tenant().await;
+        let of = |n: u8, phase, unconfirmed| {
+            let mut agent = samples::agent(tenant, n);
+            agent.name = samples::name(&format!("agent-{n}"));
+            agent.status.phase = phase;
+            agent.status.replicas.unconfirmed = unconfirmed;
+            agent
+        };
+        let all = vec![
+            of(1, Phase::Ready, 0),
+            of(2, Phase::Ready, 3),
+            of(3, Phase::Ready, 10),
+            of(4, Phase::Failed, 0),
+        ];
+        let ids: Vec<_> = all.iter().map(|agent| agent.id).collect();
+        store
+            .write(tenant, all, |tx, all| Box::pin(async move {
+                for agent in all {
+                    agents::insert(tx, agent).await?;
+                }
+                Ok::<_, StoreError>(())
+            }))
+            .await
+            .expect("they are new");
+        let mut tx = store.read(tenant).await.expect("a reader");
+        let count = |phase, unconfirmed, agents| agents::Count { phase, unconfirmed, agents };
+        assert_eq!(
+            agents::count(&mut tx).await.expect("reads"),
+            [
+                count(Phase::Failed, false, 1),
+                count(Phase::Ready, false, 1),
+                count(Phase::Ready, true, 2),
+            ]
+        );
+        assert_eq!(agents::ids(&mut tx).await.expect("reads"), ids);
+        drop(tx);
+        let mut system = store.system_read().await.expect("a reader");
+        let of_all = agents::ids_of_all(&mut system).await.expect("reads");
+        assert_eq!(of_all, ids.iter().map(|id| (tenant, *id)).collect::<Vec<_>>());
+    }
+
     async fn two_agents_cannot_have_one_name(database: Database) {
         let (store, tenant) = database.open_with_tenant().await;
         let first = samples::agent(tenant, 1);

@@ -82,6 +82,7 @@ fn status() -> Status {
         observed_generation: 7,
         replicas: ReplicaCounts {
             desired: 3,
+            unconfirmed: 0,
             ready: 1,
             updated: 2,
         },

@@ -485,11 +485,14 @@ export type RegistryEvent = {
 
 export interface ReplicaCounts {
   readonly desired: number
-  /**
-   * For a lease's time after a server's start, and after a host's connection was lost, those
-   * that have not been heard since count as they did before; `conditions` says so.
-   */
+  /** That take work now. */
   readonly ready: number
+  /**
+   * That took work when they were last heard of, and may come back: for a lease's time after
+   * the server's start, and after their host's connection was lost. `phase` counts them as ready
+   * until then, so while this is not 0 it says how the agent was.
+   */
+  readonly unconfirmed?: number
   /** Of the wanted revision, ready or not. */
   readonly updated: number
 }

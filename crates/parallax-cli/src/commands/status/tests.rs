@@ -118,3 +118,25 @@ fn limits_that_do_not_hold_are_not_shown_as_if_they_did() {
     let words = limit_words("rlimit", Some(&demand));
     assert_eq!(words, "rlimit: CPU not limited, memory 256 MiB (watched)");
 }
+
+#[test]
+fn a_phase_that_rests_on_what_was_before_has_a_question_mark() {
+    let mut view = view();
+    let line = |view: &StatusView, name: &str| {
+        let lines = head(view, None, &Output::new(false, true));
+        let found = lines.into_iter().find(|line| line.contains(name));
+        found.expect("it is said")
+    };
+    assert_eq!(
+        line(&view, "replicas  "),
+        "  replicas   1 ready, 2 up to date, 2 wanted"
+    );
+    view.status.replicas.ready = 0;
+    view.status.replicas.unconfirmed = 1;
+    let phase = line(&view, "phase");
+    assert!(phase.starts_with("  phase      Degraded?, for "), "{phase}");
+    assert_eq!(
+        line(&view, "replicas  "),
+        "  replicas   0 ready, 1 not heard of yet, 2 up to date, 2 wanted"
+    );
+}

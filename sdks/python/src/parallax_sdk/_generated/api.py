@@ -546,10 +546,14 @@ class RegistryEventProblem(TypedDict):
 RegistryEvent = Union[RegistryEventResync, RegistryEventSynced, RegistryEventUpserted, RegistryEventRemoved, RegistryEventProblem]
 
 
-class ReplicaCounts(TypedDict):
+class _ReplicaCounts(TypedDict):
     desired: int
     ready: int
     updated: int
+
+
+class ReplicaCounts(_ReplicaCounts, total=False):
+    unconfirmed: int
 
 
 class _ReplicaMetrics(TypedDict):

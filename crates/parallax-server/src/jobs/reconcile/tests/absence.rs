@@ -62,7 +62,16 @@ async fn after_a_start_a_status_stays_as_it_was_until_who_was_there_had_time_to_
         conditions: Vec::new(),
         ..unheard
     };
-    assert_eq!(but_for_conditions, before);
+    let mut carried_over = before.clone();
+    carried_over.carry_over();
+    assert_eq!(
+        (
+            carried_over.replicas.ready,
+            carried_over.replicas.unconfirmed
+        ),
+        (0, 2)
+    );
+    assert_eq!(but_for_conditions, carried_over);
     // The host is back, its agents are not.
     let report = all_running(&world, &agent).await;
     let mut host = host.at(&world, report).await;
@@ -202,4 +211,86 @@ async fn a_call_just_after_a_start_is_told_that_instances_are_reconnecting() {
         let refused = world.app.submit_task(&world.admin, submission).await;
         assert_eq!(refused.expect_err("unknown").code.as_str(), stranger);
     }
+}
+
+/// Polls what the reconciler has written until it is `expected`. The reconciler looks at everything
+/// each ten seconds anyway: the patience here is less.
+async fn until_status(world: &World, agent: &Agent, expected: &str) {
+    let poll = async {
+        while world.status(agent).await != expected {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let reached = tokio::time::timeout(EVERYTHING_EVERY / 2, poll).await;
+    reached.unwrap_or_else(|_| panic!("it did not become {expected}"));
+}
+
+#[tokio::test]
+async fn what_is_carried_over_ends_with_the_lease_and_not_with_the_next_look_at_everything() {
+    let world = world(Duration::from_millis(300)).await;
+    let mut host = world.host("one").await;
+    let (agent, sessions) = running(&world, &mut host, 2).await;
+    drop(sessions);
+    let world = restarted(world).await;
+    let job = tokio::spawn(run(Arc::clone(&world.app)));
+    until_status(&world, &agent, "Failed HostLost").await;
+    assert!(world.app.looked_at_all.load(Ordering::Acquire));
+    let report = all_running(&world, &agent).await;
+    let host = host.at(&world, report).await;
+    let ids: Vec<String> = world
+        .replicas(&agent)
+        .await
+        .iter()
+        .map(|row| row.id.to_string())
+        .collect();
+    let sessions = register(&world, &agent, &ids);
+    world.app.dirty.mark(agent.tenant, agent.id);
+    until_status(&world, &agent, "Ready").await;
+    // The same when only the host goes.
+    for session in &sessions {
+        session.group.leave(session.slot);
+    }
+    world.app.hosts.leave(&host.connection);
+    world.app.host_left(&host.connection).await;
+    until_status(&world, &agent, "Failed HostLost").await;
+    world.app.shutdown.cancel();
+    job.await.expect("it ends with the server");
+}
+
+#[tokio::test]
+async fn a_status_of_before_the_start_is_marked_as_that_before_anything_was_looked_at() {
+    let world = world(LONG).await;
+    let mut host = world.host("one").await;
+    let (agent, sessions) = running(&world, &mut host, 2).await;
+    drop(sessions);
+    let world = restarted(world).await;
+    let stored = status_of(&world, &agent).await.replicas;
+    assert_eq!((stored.ready, stored.unconfirmed), (2, 0), "it was ready");
+    let shown = async || {
+        let (app, admin) = (&world.app, &world.admin);
+        let one = app.agent(admin, "scorer").await.expect("it is there");
+        let all = app
+            .list_agents(admin, None, &parallax_store::Page::first(9))
+            .await;
+        let all = all.expect("it works").items;
+        let counts = app.count_agents(admin).await.expect("it works");
+        let ready = counts
+            .iter()
+            .filter(|count| count.phase.as_str() == "Ready")
+            .map(|count| (count.unconfirmed, count.agents))
+            .collect::<Vec<_>>();
+        let replicas = one.summary.agent.status.replicas;
+        assert_eq!(replicas, all[0].agent.status.replicas);
+        (replicas.ready, replicas.unconfirmed, ready)
+    };
+    assert_eq!(shown().await, (0, 2, vec![(true, 1)]));
+    world.reconcile(&agent).await;
+    assert_eq!(shown().await, (0, 2, vec![(true, 1)]));
+    let report = all_running(&world, &agent).await;
+    let mut host = host.at(&world, report).await;
+    let ids = host.wanted(Wanted::Run).await;
+    let _sessions = register(&world, &agent, &ids);
+    world.reconcile(&agent).await;
+    world.app.looked_at_all.store(true, Ordering::Release);
+    assert_eq!(shown().await, (2, 0, vec![(false, 1)]));
 }
