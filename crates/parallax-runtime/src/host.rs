@@ -21,7 +21,7 @@ use crate::hub::{Channels, Command, Hub};
 use crate::isolation::Sandbox;
 use crate::layout::Layout;
 use crate::limits::Limiter;
-use crate::prepared::Apps;
+use crate::prepared::PreparedBuilds;
 use crate::replica::{Context, Turns, sane};
 use crate::session::{Reception, Session, endpoint};
 use crate::task::Task;
@@ -193,7 +193,7 @@ impl Boot {
         let facts = facts(&self.config, &self.sandbox, &self.limiter, &toolchain);
         let (events, heard) = mpsc::channel(EVENT_QUEUE);
         let (build_events, builds_heard) = mpsc::channel(EVENT_QUEUE);
-        let (apps, prepared) = watch::channel(Arc::new(Apps::new()));
+        let (publish, prepared) = watch::channel(Arc::new(PreparedBuilds::new()));
         let (view, seen) = watch::channel(View::default());
         let (connections, connected) = watch::channel::<Option<Connection>>(None);
         let builds = BuildContext {
@@ -218,13 +218,13 @@ impl Boot {
             usage_interval: self.config.usage_interval,
             turns: Turns::default(),
             events,
-            apps: prepared,
+            prepared,
         };
         let queue = BuildQueue::new(
             Arc::new(builds),
             self.config.concurrent_builds,
             self.config.queued_builds,
-            apps,
+            publish,
         );
         let channels = Channels {
             commands: self.inbox,

@@ -168,10 +168,10 @@ impl Hub {
         loop {
             tokio::select! {
                 command = self.commands.recv() => match command {
-                    Some(command) => self.obey(command),
+                    Some(command) => self.handle_command(command),
                     None => return,
                 },
-                Some(event) = self.events.recv() => self.hear(event),
+                Some(event) = self.events.recv() => self.handle_event(event),
                 Some(event) = self.build_events.recv() => {
                     let left = matches!(event, BuildEvent::Left(_));
                     let changed = self.builds.take(event);
@@ -185,7 +185,7 @@ impl Hub {
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn handle_command(&mut self, command: Command) {
         match command {
             Command::Desired(desired) => self.desire(&desired),
             Command::Credential(update) => self.renew(&update),
@@ -215,7 +215,7 @@ impl Hub {
         }
     }
 
-    fn hear(&mut self, event: Event) {
+    fn handle_event(&mut self, event: Event) {
         match event {
             Event::Observed(observed) => {
                 if let Ok(id) = ReplicaId::from_str(&observed.replica_id) {

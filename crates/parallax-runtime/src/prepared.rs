@@ -10,11 +10,11 @@ use parallax_builder::{Plan, Toolchain};
 use parallax_core::id::BuildId;
 
 /// The prepared revisions of a host, by build.
-pub(crate) type Apps = BTreeMap<BuildId, Arc<App>>;
+pub(crate) type PreparedBuilds = BTreeMap<BuildId, Arc<Prepared>>;
 
 /// One prepared revision.
 #[derive(Debug)]
-pub(crate) struct App {
+pub(crate) struct Prepared {
     /// The folder that holds the source and what the steps made of it.
     pub(crate) dir: PathBuf,
     pub(crate) plan: Plan,
@@ -24,7 +24,7 @@ pub(crate) struct App {
 /// System folders that come last in every `PATH`.
 const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-impl App {
+impl Prepared {
     /// The agent's own folder, in which it is started.
     pub(crate) fn root(&self) -> PathBuf {
         // Without the `.` that most agents have as theirs.

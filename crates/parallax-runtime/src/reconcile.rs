@@ -56,12 +56,12 @@ pub(crate) enum Action {
     },
     /// Give the process's cgroups back.
     Release,
-    Report(Say),
+    Report(State),
 }
 
 /// What to report while nothing else happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Say {
+pub(crate) enum State {
     /// Waiting for the revision to be prepared.
     Preparing,
     Running,
@@ -83,10 +83,10 @@ pub(crate) enum Say {
 /// only reports.
 pub(crate) fn reconcile(wanted: Wanted, actual: &Actual, now: Timestamp) -> Vec<Action> {
     match (wanted.run, actual.process) {
-        (true, Process::Alive) if !actual.outdated => vec![Action::Report(Say::Running)],
-        (_, Process::Stopping) => vec![Action::Report(Say::Stopping)],
+        (true, Process::Alive) if !actual.outdated => vec![Action::Report(State::Running)],
+        (_, Process::Stopping) => vec![Action::Report(State::Stopping)],
         (_, Process::Alive) => vec![
-            Action::Report(Say::Stopping),
+            Action::Report(State::Stopping),
             Action::Stop {
                 grace: wanted.grace,
             },
@@ -94,9 +94,9 @@ pub(crate) fn reconcile(wanted: Wanted, actual: &Actual, now: Timestamp) -> Vec<
         (true, Process::None) => vec![start(wanted, actual, now)],
         (false, Process::None) => {
             let said = if actual.end_recorded {
-                Say::Stopped
+                State::Stopped
             } else {
-                Say::Lost
+                State::Lost
             };
             vec![Action::Release, Action::Report(said)]
         }
@@ -105,19 +105,19 @@ pub(crate) fn reconcile(wanted: Wanted, actual: &Actual, now: Timestamp) -> Vec<
 
 fn start(wanted: Wanted, actual: &Actual, now: Timestamp) -> Action {
     if actual.refused {
-        return Action::Report(Say::Refused);
+        return Action::Report(State::Refused);
     }
     if !wanted.may_start {
-        return Action::Report(Say::Idle);
+        return Action::Report(State::Idle);
     }
     if !actual.prepared {
-        return Action::Report(Say::Preparing);
+        return Action::Report(State::Preparing);
     }
     let until = actual
         .ended_at
         .map(|ended| ended.plus(backoff::restart_delay(actual.crashes)));
     match until {
-        Some(until) if until > now => Action::Report(Say::Backoff { until }),
+        Some(until) if until > now => Action::Report(State::Backoff { until }),
         _ => Action::Start,
     }
 }

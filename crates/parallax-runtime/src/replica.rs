@@ -9,6 +9,7 @@ mod observe;
 mod record;
 mod turns;
 
+pub(crate) use account::exit_of;
 pub(crate) use actor::{Actor, Context, Event, Handle, Orders};
 pub(crate) use launch::sane;
 pub(crate) use record::{Assignment, Load, Secret, load};

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::app::deploy::{Deployment, StoredSource};
-use crate::app::hosts::DesiredState;
+use crate::app::hosts::HandedOut;
 use crate::app::invoke::Invocation;
 use crate::app::tasks::{Submission, TaskRecord};
 use crate::app::{App, Limits, Parts, Receipt};
@@ -275,7 +275,7 @@ pub(crate) struct HostDouble {
     pub connection: Arc<Connection>,
     /// What the server sends. Held, so that the connection counts as open.
     pub frames: mpsc::Receiver<Result<v1::HostDown, Status>>,
-    state: DesiredState,
+    state: HandedOut,
     /// The builds that it keeps.
     pub kept: Vec<v1::BuildState>,
 }
@@ -304,7 +304,7 @@ impl HostDouble {
             id,
             connection,
             frames,
-            state: DesiredState::default(),
+            state: HandedOut::default(),
             kept,
         }
     }

@@ -124,7 +124,7 @@ impl Job {
                 self.record.fail(failure.reason, failure.message, now());
             }
             tracing::info!(build = %self.record.build, phase = %self.record.phase, "build ended");
-            self.tell().await;
+            self.report().await;
         }
         // The hub is gone only when the host is.
         let _ = self
@@ -307,10 +307,10 @@ impl Job {
 
     async fn advance(&mut self, phase: BuildPhase, step: &str, message: String) {
         self.record.advance(phase, step, message);
-        self.tell().await;
+        self.report().await;
     }
 
-    async fn tell(&self) {
+    async fn report(&self) {
         let moved = BuildEvent::Moved(Box::new(self.record.clone()));
         // The hub is gone only when the host is.
         let _ = self.context.events.send(moved).await;

@@ -19,7 +19,7 @@ use crate::clock::now;
 use crate::error::{HostError, blocking, chain};
 use crate::layout::make_private;
 use crate::link::LogTip;
-use crate::prepared::{App, Apps};
+use crate::prepared::{Prepared, PreparedBuilds};
 use crate::task::Task;
 
 /// The builds of a host. Owned by the hub, which feeds it desired builds and events.
@@ -31,7 +31,7 @@ pub(crate) struct BuildQueue {
     builds: BTreeMap<BuildId, Entry>,
     waiting: VecDeque<BuildId>,
     running: BTreeMap<BuildId, Running>,
-    apps: watch::Sender<Arc<Apps>>,
+    publish: watch::Sender<Arc<PreparedBuilds>>,
     host_stops: CancellationToken,
     /// A round of collection moves things: no build begins.
     collecting: bool,
@@ -55,12 +55,12 @@ struct Running {
 
 impl BuildQueue {
     /// A queue of at most `capacity` waiting builds, `concurrent` at work. Prepared revisions are
-    /// published through `apps`.
+    /// published through `publish`.
     pub(crate) fn new(
         context: Arc<BuildContext>,
         concurrent: usize,
         capacity: usize,
-        apps: watch::Sender<Arc<Apps>>,
+        publish: watch::Sender<Arc<PreparedBuilds>>,
     ) -> Self {
         Self {
             context,
@@ -69,7 +69,7 @@ impl BuildQueue {
             builds: BTreeMap::new(),
             waiting: VecDeque::new(),
             running: BTreeMap::new(),
-            apps,
+            publish,
             host_stops: CancellationToken::new(),
             collecting: false,
             round: None,
@@ -97,7 +97,7 @@ impl BuildQueue {
                 }
             }
         }
-        self.publish_apps();
+        self.publish_prepared();
         self.start_more();
         Ok(())
     }
@@ -158,7 +158,7 @@ impl BuildQueue {
                 entry.record = *record;
                 let told = entry.record.to_wire();
                 if entry.record.phase == BuildPhase::Succeeded {
-                    self.publish_apps();
+                    self.publish_prepared();
                 }
                 Some(told)
             }
@@ -205,7 +205,7 @@ impl BuildQueue {
         }
         if !remove.is_empty() {
             // Before anything is moved, so that nothing is started there.
-            self.publish_apps();
+            self.publish_prepared();
         }
         let round = Round {
             layout: self.context.layout.clone(),
@@ -328,7 +328,7 @@ impl BuildQueue {
             let job = Job {
                 context: self.context.clone(),
                 record: entry.record.clone(),
-                prepared: self.prepared(),
+                prepared: self.by_key(),
                 tip: entry.tip.clone(),
                 cancel: cancel.clone(),
                 host_stops: self.host_stops.clone(),
@@ -345,7 +345,7 @@ impl BuildQueue {
     }
 
     /// Prepared revisions by what makes them interchangeable.
-    fn prepared(&self) -> BTreeMap<String, BuildId> {
+    fn by_key(&self) -> BTreeMap<String, BuildId> {
         self.succeeded()
             .filter_map(|record| Some((record.key.clone()?, record.app?)))
             .collect()
@@ -356,19 +356,19 @@ impl BuildQueue {
         records.filter(|record| record.phase == BuildPhase::Succeeded)
     }
 
-    fn publish_apps(&self) {
-        let apps: Apps = self
+    fn publish_prepared(&self) {
+        let prepared: PreparedBuilds = self
             .succeeded()
             .filter_map(|record| {
-                let app = App {
+                let prepared = Prepared {
                     dir: self.context.layout.build(record.app?).app(),
                     plan: record.plan.clone()?,
                     toolchain: self.context.toolchain.clone(),
                 };
-                Some((record.build, Arc::new(app)))
+                Some((record.build, Arc::new(prepared)))
             })
             .collect();
-        self.apps.send_replace(Arc::new(apps));
+        self.publish.send_replace(Arc::new(prepared));
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parallax_builder::Plan;
 use parallax_builder::plan::Step;
+use parallax_core::replica::Exit;
 use parallax_core::status::Reason;
 use parallax_shim::adopt::Adoption;
 use parallax_shim::cgroup::Cgroup;
@@ -24,6 +25,7 @@ use crate::layout::{self, BuildDir, make_private};
 use crate::limits::{self, Limits};
 use crate::link::{self, End, Launched, Link, LogTip};
 use crate::prepared::{located, search_path};
+use crate::replica::exit_of;
 
 /// Between SIGTERM and SIGKILL for a step: it has nothing worth saving.
 const STEP_GRACE: Duration = Duration::from_secs(2);
@@ -254,18 +256,18 @@ fn succeeded(record: &ExitRecord) -> bool {
 }
 
 fn words(record: &ExitRecord) -> String {
-    match (record.cause, record.out_of_memory) {
-        (ExitCause::StartFailed, _) => record
+    match record.cause {
+        ExitCause::StartFailed => record
             .start_error
             .clone()
             .unwrap_or_else(|| "it could not be started".to_owned()),
-        (ExitCause::Deadline, _) => "the deadline of the build has passed".to_owned(),
-        (_, true) => "it was killed for exceeding the memory limit".to_owned(),
-        _ => match (record.code, record.signal) {
-            (Some(code), _) => format!("exit code {code}"),
-            (None, Some(signal)) => format!("killed by signal {signal}"),
-            (None, None) => "it ended, nobody recorded how".to_owned(),
-        },
+        ExitCause::Deadline => "the deadline of the build has passed".to_owned(),
+        // The lines that it wrote last are quoted beside this.
+        _ => Exit {
+            last_log_line: String::new(),
+            ..exit_of(record)
+        }
+        .to_string(),
     }
 }
 

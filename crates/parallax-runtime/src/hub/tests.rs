@@ -16,7 +16,7 @@ use crate::build::BuildContext;
 use crate::isolation::Sandbox;
 use crate::layout::Layout;
 use crate::limits::Limiter;
-use crate::prepared::Apps;
+use crate::prepared::PreparedBuilds;
 
 const PROBE: IsolationProbe = IsolationProbe {
     landlock_abi: 0,
@@ -39,7 +39,7 @@ fn hub(dir: &TempDir, unsafe_allowed: bool) -> Hub {
     let (sandbox, limiter) = (Arc::new(sandbox), Arc::new(Limiter::detect()));
     let (events, heard) = mpsc::channel(64);
     let (build_events, builds_heard) = mpsc::channel(64);
-    let (apps, prepared) = watch::channel(Arc::new(Apps::new()));
+    let (publish, prepared) = watch::channel(Arc::new(PreparedBuilds::new()));
     let (_, commands) = mpsc::channel(1);
     let (view, _) = watch::channel(View::default());
     let builds = BuildContext {
@@ -64,7 +64,7 @@ fn hub(dir: &TempDir, unsafe_allowed: bool) -> Hub {
         usage_interval: Duration::from_secs(5),
         turns: crate::replica::Turns::default(),
         events,
-        apps: prepared,
+        prepared,
     };
     let channels = Channels {
         commands,
@@ -72,7 +72,7 @@ fn hub(dir: &TempDir, unsafe_allowed: bool) -> Hub {
         build_events: builds_heard,
         view,
     };
-    let queue = BuildQueue::new(Arc::new(builds), 1, 8, apps);
+    let queue = BuildQueue::new(Arc::new(builds), 1, 8, publish);
     Hub::load(Arc::new(context), queue, 8, channels).expect("the folder is empty")
 }
 
@@ -118,11 +118,11 @@ async fn tell(hub: &mut Hub, replicas: &[DesiredReplica], builds: &[DesiredBuild
     // Every replica reports at least once.
     while hub.view.borrow().replicas.len() < replicas.len() {
         let event = hub.events.recv().await.expect("replicas report");
-        hub.hear(event);
+        hub.handle_event(event);
     }
     for _ in 0..replicas.len() {
         if let Ok(event) = hub.events.try_recv() {
-            hub.hear(event);
+            hub.handle_event(event);
         }
     }
     hub.view.borrow().clone()

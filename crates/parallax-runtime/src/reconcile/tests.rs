@@ -45,7 +45,12 @@ fn a_wanted_replica_is_started_once_its_revision_is_prepared() {
         prepared: false,
         ..fresh()
     };
-    check(wanted(true), waiting, 0, &[Action::Report(Say::Preparing)]);
+    check(
+        wanted(true),
+        waiting,
+        0,
+        &[Action::Report(State::Preparing)],
+    );
     check(wanted(true), fresh(), 0, &[Action::Start]);
 }
 
@@ -56,7 +61,10 @@ fn an_outdated_process_is_stopped_and_started_anew() {
         outdated: true,
         ..fresh()
     };
-    let stop = [Action::Report(Say::Stopping), Action::Stop { grace: GRACE }];
+    let stop = [
+        Action::Report(State::Stopping),
+        Action::Stop { grace: GRACE },
+    ];
     check(wanted(true), outdated, 0, &stop);
     check(wanted(true), fresh(), 0, &[Action::Start]);
 }
@@ -67,14 +75,14 @@ fn a_running_replica_is_left_alone() {
         process: Process::Alive,
         ..fresh()
     };
-    check(wanted(true), alive, 0, &[Action::Report(Say::Running)]);
+    check(wanted(true), alive, 0, &[Action::Report(State::Running)]);
 }
 
 #[test]
 fn a_crashed_replica_waits_longer_each_time() {
     for (crashes, delay) in [(1, 500), (2, 1000), (3, 2000), (9, 60_000)] {
         let until = 10_000 + delay;
-        let waiting = [Action::Report(Say::Backoff { until: at(until) })];
+        let waiting = [Action::Report(State::Backoff { until: at(until) })];
         check(wanted(true), crashed(crashes), until - 1, &waiting);
         check(wanted(true), crashed(crashes), until, &[Action::Start]);
     }
@@ -91,13 +99,21 @@ fn an_unwanted_replica_is_asked_to_stop_once() {
         process: Process::Alive,
         ..fresh()
     };
-    let asked = [Action::Report(Say::Stopping), Action::Stop { grace: GRACE }];
+    let asked = [
+        Action::Report(State::Stopping),
+        Action::Stop { grace: GRACE },
+    ];
     check(wanted(false), alive, 0, &asked);
     let stopping = Actual {
         process: Process::Stopping,
         ..fresh()
     };
-    check(wanted(false), stopping, 0, &[Action::Report(Say::Stopping)]);
+    check(
+        wanted(false),
+        stopping,
+        0,
+        &[Action::Report(State::Stopping)],
+    );
 }
 
 #[test]
@@ -106,18 +122,23 @@ fn a_replica_that_is_wanted_again_while_it_stops_is_started_afterwards() {
         process: Process::Stopping,
         ..fresh()
     };
-    check(wanted(true), stopping, 0, &[Action::Report(Say::Stopping)]);
+    check(
+        wanted(true),
+        stopping,
+        0,
+        &[Action::Report(State::Stopping)],
+    );
 }
 
 #[test]
 fn stopped_is_said_only_of_an_end_that_was_recorded() {
-    let gone = [Action::Release, Action::Report(Say::Stopped)];
+    let gone = [Action::Release, Action::Report(State::Stopped)];
     check(wanted(false), fresh(), 0, &gone);
     let unseen = Actual {
         end_recorded: false,
         ..fresh()
     };
-    let lost = [Action::Release, Action::Report(Say::Lost)];
+    let lost = [Action::Release, Action::Report(State::Lost)];
     check(wanted(false), unseen, 0, &lost);
 }
 
@@ -127,7 +148,7 @@ fn a_refused_replica_is_never_started() {
         refused: true,
         ..fresh()
     };
-    check(wanted(true), refused, 0, &[Action::Report(Say::Refused)]);
+    check(wanted(true), refused, 0, &[Action::Report(State::Refused)]);
 }
 
 #[test]
@@ -136,7 +157,7 @@ fn a_host_that_may_not_start_anything_leaves_an_ended_replica_alone() {
         may_start: false,
         ..wanted(true)
     };
-    check(idle, fresh(), 0, &[Action::Report(Say::Idle)]);
+    check(idle, fresh(), 0, &[Action::Report(State::Idle)]);
 }
 
 fn id(n: u8) -> ReplicaId {

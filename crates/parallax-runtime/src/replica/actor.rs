@@ -31,9 +31,9 @@ use crate::isolation::Sandbox;
 use crate::layout::{Layout, ReplicaDir};
 use crate::limits::{self, Limiter};
 use crate::link::{self, End, Launched, Link, LogTip};
-use crate::prepared::{App, Apps};
+use crate::prepared::{Prepared, PreparedBuilds};
 use crate::probe::Probe;
-use crate::reconcile::{Action, Actual, Process, Say, Wanted, reconcile};
+use crate::reconcile::{Action, Actual, Process, State, Wanted, reconcile};
 use crate::task::Task;
 use crate::usage::Usage;
 use outdated::Turn;
@@ -57,7 +57,7 @@ pub(crate) struct Context {
     /// Where replicas report to.
     pub(crate) events: mpsc::Sender<Event>,
     /// The revisions that can be started.
-    pub(crate) apps: watch::Receiver<Arc<Apps>>,
+    pub(crate) prepared: watch::Receiver<Arc<PreparedBuilds>>,
 }
 
 /// What a replica reports.
@@ -100,14 +100,14 @@ pub(crate) struct Actor {
     id: ReplicaId,
     dir: ReplicaDir,
     incoming: watch::Receiver<Orders>,
-    apps: watch::Receiver<Arc<Apps>>,
+    prepared: watch::Receiver<Arc<PreparedBuilds>>,
     tip: watch::Sender<LogTip>,
     orders: Orders,
     pub(super) progress: Progress,
     pub(super) incarnation: u64,
     pub(super) running: Option<Running>,
     pub(super) usage: Usage,
-    say: Option<Say>,
+    state: Option<State>,
     /// What stands in the way of following orders.
     trouble: Option<(Reason, String)>,
     cgroup: Option<Cgroup>,
@@ -147,7 +147,7 @@ impl Actor {
         let id = orders.assignment.replica;
         let mut actor = Self {
             dir: context.layout.replica(id),
-            apps: context.apps.clone(),
+            prepared: context.prepared.clone(),
             context,
             id,
             incoming,
@@ -157,7 +157,7 @@ impl Actor {
             incarnation: 0,
             running: None,
             usage: Usage::default(),
-            say: None,
+            state: None,
             trouble: None,
             cgroup: None,
             turn: None,
@@ -182,7 +182,7 @@ impl Actor {
         self.take_over().await;
         loop {
             self.orders = self.incoming.borrow_and_update().clone();
-            self.apps.mark_unchanged();
+            self.prepared.mark_unchanged();
             self.trouble = None;
             if let Err(error) = self.write_orders().await {
                 self.fail("keep its orders", &error);
@@ -230,7 +230,7 @@ impl Actor {
             let mut started = false;
             for action in actions {
                 match action {
-                    Action::Report(say) => self.say = Some(say),
+                    Action::Report(state) => self.state = Some(state),
                     Action::Stop { grace } => self.stop(grace).await,
                     Action::Release => self.release().await,
                     Action::Start => {
@@ -271,7 +271,7 @@ impl Actor {
         let last = self.progress.last.as_ref();
         Actual {
             process,
-            prepared: self.app().is_some(),
+            prepared: self.prepared().is_some(),
             refused: self.orders.refusal.is_some(),
             outdated: self.turn.is_some() && self.is_outdated(),
             crashes: self.progress.crashes,
@@ -280,20 +280,22 @@ impl Actor {
         }
     }
 
-    fn app(&self) -> Option<Arc<App>> {
-        self.apps
+    fn prepared(&self) -> Option<Arc<Prepared>> {
+        self.prepared
             .borrow()
             .get(&self.orders.assignment.build)
             .cloned()
     }
 
     async fn start(&mut self) {
-        let app = self.app().expect("reconcile starts only what is prepared");
+        let prepared = self
+            .prepared()
+            .expect("reconcile starts only what is prepared");
         if self.incarnation > 0 {
             self.progress.restarts = self.progress.restarts.saturating_add(1);
         }
         self.incarnation += 1;
-        self.say = None;
+        self.state = None;
         self.report().await;
         let (context, assignment) = (self.context.clone(), self.orders.assignment.clone());
         let (incarnation, progress, dir) =
@@ -301,7 +303,7 @@ impl Actor {
         let ready = blocking(move || {
             files::make_folders(&dir)?;
             durable::write_json(&dir.progress(), &progress)?;
-            launch::prepare(&context, &assignment, &app, incarnation)
+            launch::prepare(&context, &assignment, &prepared, incarnation)
         })
         .await;
         let ready = match ready {
@@ -408,7 +410,7 @@ impl Actor {
         let agent = self.orders.assignment.agent;
         tokio::select! {
             changed = self.incoming.changed() => return changed.is_ok(),
-            changed = self.apps.changed() => return changed.is_ok(),
+            changed = self.prepared.changed() => return changed.is_ok(),
             end = ended_or_probed(&mut self.running) => {
                 let started = self.running.as_ref().map(|running| observe::started(&running.state));
                 if let Some(end) = end {
@@ -417,7 +419,7 @@ impl Actor {
             }
             () = sleep_until(wake) => {
                 if let Some(stopping) = self.overdue() {
-                    self.press(stopping).await;
+                    self.escalate(stopping).await;
                 }
             }
             () = sleep_until(sampling) => self.sample().await,
@@ -435,8 +437,8 @@ impl Actor {
             .running
             .as_ref()
             .and_then(|running| Some(running.stopping?.due));
-        let backoff = match self.say {
-            Some(Say::Backoff { until }) => Some(Instant::now() + until.since(now())),
+        let backoff = match self.state {
+            Some(State::Backoff { until }) => Some(Instant::now() + until.since(now())),
             _ => None,
         };
         let settled = self.turn.as_ref().and_then(Turn::ends);
@@ -451,8 +453,8 @@ impl Actor {
         &self.orders
     }
 
-    pub(super) fn say(&self) -> Option<Say> {
-        self.say
+    pub(super) fn state(&self) -> Option<State> {
+        self.state
     }
 
     pub(super) fn trouble(&self) -> Option<&(Reason, String)> {

@@ -12,7 +12,7 @@ use super::{actor::Context, files};
 use crate::error::HostError;
 use crate::layout::{self, ReplicaDir, make_private, remove_tree};
 use crate::limits::Limits;
-use crate::prepared::App;
+use crate::prepared::Prepared;
 
 /// Incarnations whose logs are kept, the newest included: enough to see how a crash loop began.
 const KEEP_INCARNATIONS: usize = 5;
@@ -31,7 +31,7 @@ pub(super) struct Ready {
 pub(super) fn prepare(
     context: &Context,
     assignment: &Assignment,
-    app: &App,
+    prepared: &Prepared,
     incarnation: u64,
 ) -> Result<Ready, HostError> {
     let dir = context.layout.replica(assignment.replica);
@@ -46,13 +46,13 @@ pub(super) fn prepare(
         .limiter
         .create(&assignment.replica.to_string(), &limits)?;
     let port = probe_port(assignment);
-    let (argv, cwd) = app.command(assignment.spec.start.as_deref());
+    let (argv, cwd) = prepared.command(assignment.spec.start.as_deref());
     let surroundings = Surroundings {
-        path: &app.search_path(),
+        path: &prepared.search_path(),
         time_zone: context.time_zone.as_deref(),
         has_ca: dir.ca().exists(),
         port,
-        plan: &app.plan.start.env,
+        plan: &prepared.plan.start.env,
     };
     let spec = ShimSpec {
         version: SPEC_VERSION,
@@ -67,7 +67,7 @@ pub(super) fn prepare(
             .map_or_else(Vec::new, |cgroup| cgroup.dirs().to_vec()),
         rlimits: context.limiter.rlimits(&limits),
         isolation: context.sandbox.around(
-            app.read_paths().into_iter().chain([dir.run()]),
+            prepared.read_paths().into_iter().chain([dir.run()]),
             [dir.home(), dir.tmp()],
         ),
     };

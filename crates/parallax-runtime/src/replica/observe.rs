@@ -7,7 +7,7 @@ use parallax_proto::v1::{ExitRecord, ObservedReplica};
 use parallax_shim::record::StateRecord;
 
 use super::actor::Actor;
-use crate::reconcile::Say;
+use crate::reconcile::State;
 
 /// The observation of a replica as it is now.
 pub(super) fn observe(actor: &Actor) -> ObservedReplica {
@@ -52,21 +52,21 @@ fn words(actor: &Actor) -> (ReplicaPhase, Option<Reason>, String) {
     let last = actor.progress.last.as_ref();
     let reason = last.and_then(|last| last.reason);
     let message = || last.map(|last| last.message.clone()).unwrap_or_default();
-    let told = match actor.say() {
+    let told = match actor.state() {
         None => (ReplicaPhase::Starting, None, String::new()),
-        Some(Say::Preparing) => {
+        Some(State::Preparing) => {
             let build = actor.orders().assignment.build;
             let words = format!("waiting until {build} is prepared on this host");
             (ReplicaPhase::Preparing, None, words)
         }
-        Some(Say::Running) => (ReplicaPhase::Running, None, String::new()),
+        Some(State::Running) => (ReplicaPhase::Running, None, String::new()),
         // A shim that was lost leaves no end to report: the reason says so, and the replica goes
         // on. `Lost` as a phase is final and would make the control plane replace it.
-        Some(Say::Backoff { .. }) => (ReplicaPhase::Backoff, reason, message()),
-        Some(Say::Stopping) => (ReplicaPhase::Stopping, None, String::new()),
-        Some(Say::Stopped | Say::Idle) => (ReplicaPhase::Stopped, None, message()),
-        Some(Say::Lost) => (ReplicaPhase::Lost, Some(Reason::ShimLost), message()),
-        Some(Say::Refused) => {
+        Some(State::Backoff { .. }) => (ReplicaPhase::Backoff, reason, message()),
+        Some(State::Stopping) => (ReplicaPhase::Stopping, None, String::new()),
+        Some(State::Stopped | State::Idle) => (ReplicaPhase::Stopped, None, message()),
+        Some(State::Lost) => (ReplicaPhase::Lost, Some(Reason::ShimLost), message()),
+        Some(State::Refused) => {
             let words = actor.orders().refusal.clone().unwrap_or_default();
             (
                 ReplicaPhase::Failed,

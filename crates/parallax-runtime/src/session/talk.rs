@@ -194,7 +194,7 @@ impl<'a> Talk<'a> {
                     let Some(frame) = frame else {
                         return Ok(Farewell { reason: "it closed the stream".to_owned(), wait: None });
                     };
-                    if let Some(farewell) = self.hear(frame).await? {
+                    if let Some(farewell) = self.handle_frame(frame).await? {
                         return Ok(farewell);
                     }
                 }
@@ -204,9 +204,9 @@ impl<'a> Talk<'a> {
                 }
                 () = sleep_until(tell_at.unwrap_or_else(Instant::now)), if tell_at.is_some() => {
                     tell_at = None;
-                    self.tell().await?;
+                    self.report_changes().await?;
                 }
-                _ = again.tick() => self.tell_all().await?,
+                _ = again.tick() => self.report_all().await?,
                 _ = heartbeat.tick() => {
                     let beat = HostHeartbeat { host_epoch: self.epoch };
                     self.send(host_up::Frame::Heartbeat(beat)).await?;
@@ -216,7 +216,7 @@ impl<'a> Talk<'a> {
     }
 
     /// Tells what has changed.
-    async fn tell(&mut self) -> Result<(), SessionError> {
+    async fn report_changes(&mut self) -> Result<(), SessionError> {
         let view = self.session.view.borrow_and_update().clone();
         // A revision must be known to be prepared before replicas are seen to run it.
         for build in view.builds_since(&self.sent) {
@@ -234,8 +234,8 @@ impl<'a> Talk<'a> {
         Ok(())
     }
 
-    async fn tell_all(&mut self) -> Result<(), SessionError> {
-        self.tell().await?;
+    async fn report_all(&mut self) -> Result<(), SessionError> {
+        self.report_changes().await?;
         let whole = self.sent.whole(self.epoch);
         self.send(host_up::Frame::Observed(whole)).await
     }
@@ -250,7 +250,7 @@ impl<'a> Talk<'a> {
         }
     }
 
-    async fn hear(&mut self, down: HostDown) -> Result<Option<Farewell>, SessionError> {
+    async fn handle_frame(&mut self, down: HostDown) -> Result<Option<Farewell>, SessionError> {
         match down.frame {
             Some(host_down::Frame::Desired(mut desired)) => {
                 if desired.host_epoch != self.epoch || desired.generation < self.generation {

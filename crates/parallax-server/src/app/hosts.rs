@@ -28,7 +28,7 @@ use crate::clock::random;
 use crate::hosts::Connection;
 
 pub use builds::build_ids;
-pub use desired::DesiredState;
+pub use desired::HandedOut;
 
 /// How long a join token waits to be used.
 pub const JOIN_TOKEN_TTL: Duration = Duration::from_secs(3600);

@@ -255,7 +255,7 @@ async fn exchange(
     tokio::pin!(ended);
     let silence = tokio::time::sleep(HOST_TTL);
     tokio::pin!(silence);
-    let mut desired = crate::app::hosts::DesiredState::default();
+    let mut handed_out = crate::app::hosts::HandedOut::default();
     loop {
         tokio::select! {
             biased;
@@ -268,9 +268,9 @@ async fn exchange(
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return Ok(()),
             },
-            () = connection.changed() => send_desired(app, connection, &mut desired).await?,
+            () = connection.changed() => send_desired(app, connection, &mut handed_out).await?,
             _ = renewal.tick() => {
-                send_desired(app, connection, &mut desired).await?;
+                send_desired(app, connection, &mut handed_out).await?;
                 renewed = renewed || renew(app, principal, connection).await;
             }
             () = &mut silence => {
@@ -322,9 +322,9 @@ async fn renew(app: &App, principal: &Principal, connection: &Connection) -> boo
 async fn send_desired(
     app: &App,
     connection: &Connection,
-    desired: &mut crate::app::hosts::DesiredState,
+    handed_out: &mut crate::app::hosts::HandedOut,
 ) -> Result<(), Error> {
-    match app.desired(connection, desired).await {
+    match app.desired(connection, handed_out).await {
         Ok(frame) => {
             connection.send(v1::host_down::Frame::Desired(frame));
         }

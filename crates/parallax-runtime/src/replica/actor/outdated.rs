@@ -43,7 +43,7 @@ impl Actor {
             && self.orders.host_stops.is_none()
             && self.orders.refusal.is_none()
             && dials.is_some_and(|url| *url != self.orders.assignment.server_url)
-            && self.app().is_some()
+            && self.prepared().is_some()
     }
 
     /// Ends the turn once the replacement has had its time.

@@ -46,7 +46,7 @@ impl Actor {
 
     /// Goes on with a stop that is due to have ended: asks again a shim that did not hear, and
     /// kills one that does not answer; what it leaves is then found and killed.
-    pub(super) async fn press(&mut self, stopping: Stopping) {
+    pub(super) async fn escalate(&mut self, stopping: Stopping) {
         if stopping.unheard.is_some_and(|times| times < ASK_TO_STOP) {
             return self.stop(stopping.grace).await;
         }

@@ -17,7 +17,7 @@ use crate::hosts::Connection;
 
 /// What one session remembers between two frames: the credentials it has handed out.
 #[derive(Debug, Default)]
-pub struct DesiredState {
+pub struct HandedOut {
     credentials: HashMap<ReplicaId, (Secret, Timestamp)>,
 }
 
@@ -29,7 +29,7 @@ impl App {
     pub async fn desired(
         &self,
         connection: &Connection,
-        state: &mut DesiredState,
+        handed_out: &mut HandedOut,
     ) -> Result<v1::Desired> {
         let mut tx = self.store.system_read().await?;
         let mut rows = replicas::list_for_host(&mut tx, connection.host).await?;
@@ -73,9 +73,9 @@ impl App {
             };
             frame
                 .replicas
-                .push(self.replica_frame(row, agent, revision, state)?);
+                .push(self.replica_frame(row, agent, revision, handed_out)?);
         }
-        state
+        handed_out
             .credentials
             .retain(|replica, _| rows.iter().any(|row| row.id == *replica));
         let forgotten = connection.take_forgotten();
@@ -88,10 +88,10 @@ impl App {
         row: &Replica,
         agent: &Agent,
         revision: &Revision,
-        state: &mut DesiredState,
+        handed_out: &mut HandedOut,
     ) -> Result<v1::DesiredReplica> {
         let run = revision.spec.run();
-        let (token, expires_at) = self.credential(row, agent, state);
+        let (token, expires_at) = self.credential(row, agent, handed_out);
         let want = match row.want {
             Want::Run => v1::desired_replica::Want::Run,
             Want::Stop => v1::desired_replica::Want::Stop,
@@ -120,11 +120,11 @@ impl App {
         &self,
         row: &Replica,
         agent: &Agent,
-        state: &mut DesiredState,
+        handed_out: &mut HandedOut,
     ) -> (Secret, Timestamp) {
         let now = self.clock.now();
         let ttl = self.limits.replica_credential_ttl;
-        if let Some((token, expires_at)) = state.credentials.get(&row.id)
+        if let Some((token, expires_at)) = handed_out.credentials.get(&row.id)
             && expires_at.since(now) > ttl / 2
         {
             return (token.clone(), *expires_at);
@@ -137,7 +137,7 @@ impl App {
             replica: row.id,
             expires_at,
         });
-        state
+        handed_out
             .credentials
             .insert(row.id, (token.clone(), expires_at));
         (token, expires_at)
