@@ -67,6 +67,9 @@ pub struct DryRun {
     #[serde(default)]
     pub replicas: u32,
     pub build: BuildForecast,
+    /// The host that reported this source and these build settings as built; only with `prepared`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared_on: Option<String>,
     /// How it would be built and started, as `parallax plan --json` prints it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanView>,
@@ -92,7 +95,8 @@ pub enum DeployAction {
 #[serde(rename_all = "snake_case")]
 pub enum BuildForecast {
     Needed,
-    /// A host has this source and these build settings prepared; other hosts would build.
+    /// A host has reported this source and these build settings as built, and not that they are
+    /// gone since. Should they be gone, it builds again. Other hosts would build.
     Prepared,
     /// No source was sent.
     Unknown,

@@ -228,6 +228,10 @@ impl Hub {
                         .insert(observed.replica_id.clone(), Arc::from(observed));
                 });
             }
+            Event::BuildGone(folder) => {
+                let removed = self.builds.give_up(folder);
+                self.hide_builds(&removed);
+            }
             Event::Gone(id) => {
                 self.replicas.remove(&id);
                 self.view.send_modify(|view| {

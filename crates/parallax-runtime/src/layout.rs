@@ -228,6 +228,15 @@ pub(crate) fn remove_tree(dir: &Path) -> Result<(), HostError> {
     }
 }
 
+/// Removes a file; one that is not there is no error.
+pub(crate) fn remove_file(path: &Path) -> Result<(), HostError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(HostError::io("remove", path)(source)),
+    }
+}
+
 fn ids<T: std::str::FromStr>(dir: &Path) -> io::Result<Vec<T>> {
     Ok(names(dir)?
         .iter()

@@ -15,10 +15,15 @@ pub(crate) type PreparedBuilds = BTreeMap<BuildId, Arc<Prepared>>;
 /// One prepared revision.
 #[derive(Debug)]
 pub(crate) struct Prepared {
+    /// The build in whose folder it lies.
+    pub(crate) build: BuildId,
     /// The folder that holds the source and what the steps made of it.
     pub(crate) dir: PathBuf,
     pub(crate) plan: Plan,
     pub(crate) toolchain: Arc<Toolchain>,
+    /// What has to be there besides `dir`: what says that the folder is whole, and the start
+    /// command's program where the build has made it.
+    pub(crate) essential: Vec<PathBuf>,
 }
 
 /// System folders that come last in every `PATH`.
@@ -36,6 +41,22 @@ impl Prepared {
         let root = self.root();
         let argv = start.unwrap_or(&self.plan.start.argv);
         (located(argv, &root, &self.plan, &self.toolchain), root)
+    }
+
+    /// The start command's program, if it lies among the agent's own files.
+    pub(crate) fn own_program(&self) -> Option<PathBuf> {
+        let (argv, _) = self.command(None);
+        let program = argv.into_iter().next().map(PathBuf::from)?;
+        program.starts_with(&self.dir).then_some(program)
+    }
+
+    /// What of it somebody has removed: nothing starts from it any more. What cannot be looked at
+    /// counts as there. Blocks.
+    pub(crate) fn missing(&self) -> Option<PathBuf> {
+        let root = self.root();
+        let mut all = self.essential.iter().chain([&root]);
+        all.find(|path| matches!(path.try_exists(), Ok(false)))
+            .cloned()
     }
 
     /// The `PATH` of the agent.

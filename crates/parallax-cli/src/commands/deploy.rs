@@ -106,9 +106,12 @@ fn show_forecast(forecast: &DryRun, output: &Output) -> Result<()> {
     let revision = forecast.revision;
     let revision = revision.map_or_else(String::new, |number| format!(", as revision {number}"));
     let build = match forecast.build {
-        BuildForecast::Needed => "a host would build it",
-        BuildForecast::Prepared => "a host has it built already",
-        BuildForecast::Unknown => "whether it must be built is not known",
+        BuildForecast::Needed => "a host would build it".to_owned(),
+        BuildForecast::Prepared => match &forecast.prepared_on {
+            Some(host) => format!("host `{host}` reported it built"),
+            None => "a host reported it built".to_owned(),
+        },
+        BuildForecast::Unknown => "whether it must be built is not known".to_owned(),
     };
     output.line(format_args!("{what}{revision}; {build}"))
 }

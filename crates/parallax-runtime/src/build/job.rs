@@ -30,6 +30,7 @@ use crate::isolation::Sandbox;
 use crate::layout::{BuildDir, Layout, make_private, remove_tree};
 use crate::limits::Limiter;
 use crate::link::LogTip;
+use crate::prepared::Prepared;
 
 /// What all builds of a host share.
 #[derive(Debug)]
@@ -47,6 +48,23 @@ pub(crate) struct BuildContext {
     pub(crate) events: mpsc::Sender<BuildEvent>,
     /// The control plane, while there is contact.
     pub(crate) connections: watch::Receiver<Option<Connection>>,
+}
+
+impl BuildContext {
+    /// The revision that a build has prepared; `None` of one that has not.
+    pub(super) fn prepared(&self, record: &BuildRecord) -> Option<Prepared> {
+        let build = record.app?;
+        let dir = self.layout.build(build);
+        let mut essential = vec![dir.record()];
+        essential.extend(record.program.clone());
+        Some(Prepared {
+            build,
+            dir: dir.app(),
+            plan: record.plan.clone()?,
+            toolchain: self.toolchain.clone(),
+            essential,
+        })
+    }
 }
 
 /// What a build reports.
@@ -113,7 +131,10 @@ impl Job {
         let result = self.work(deadline).await;
         if !self.host_stops.is_cancelled() {
             match result {
-                Ok(app) => self.record.succeed(app, now()),
+                Ok(app) => {
+                    self.record.succeed(app, now());
+                    self.note_program().await;
+                }
                 Err(failure) => {
                     self.discard().await;
                     self.record.fail(failure.reason, failure.message, now());
@@ -303,6 +324,17 @@ impl Job {
             hash.update(part);
         }
         hex(&hash.finalize())
+    }
+
+    /// Notes what the agent is started with, so that it can be missed.
+    async fn note_program(&mut self) {
+        let prepared = self.context.prepared(&self.record);
+        let found = blocking(move || {
+            let program = prepared.and_then(|prepared| prepared.own_program());
+            Ok(program.filter(|program| program.exists()))
+        });
+        // The host is shutting down: it is missed by nobody.
+        self.record.program = found.await.unwrap_or_default();
     }
 
     async fn advance(&mut self, phase: BuildPhase, step: &str, message: String) {

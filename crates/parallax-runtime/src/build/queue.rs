@@ -17,9 +17,9 @@ use super::job::{BuildContext, BuildEvent, Job};
 use super::record::BuildRecord;
 use crate::clock::now;
 use crate::error::{HostError, blocking, chain};
-use crate::layout::make_private;
+use crate::layout::{make_private, remove_file};
 use crate::link::LogTip;
-use crate::prepared::{Prepared, PreparedBuilds};
+use crate::prepared::PreparedBuilds;
 use crate::task::Task;
 
 /// The builds of a host. Owned by the hub, which feeds it desired builds and events.
@@ -31,6 +31,9 @@ pub(crate) struct BuildQueue {
     builds: BTreeMap<BuildId, Entry>,
     waiting: VecDeque<BuildId>,
     running: BTreeMap<BuildId, Running>,
+    /// Folders of builds that are none any more, with the builds that replicas may still run on
+    /// there.
+    leftovers: BTreeMap<BuildId, BTreeSet<BuildId>>,
     publish: watch::Sender<Arc<PreparedBuilds>>,
     host_stops: CancellationToken,
     /// A round of collection moves things: no build begins.
@@ -69,6 +72,7 @@ impl BuildQueue {
             builds: BTreeMap::new(),
             waiting: VecDeque::new(),
             running: BTreeMap::new(),
+            leftovers: BTreeMap::new(),
             publish,
             host_stops: CancellationToken::new(),
             collecting: false,
@@ -85,17 +89,22 @@ impl BuildQueue {
         let ids = layout
             .build_ids()
             .map_err(HostError::io("list", &layout.builds()))?;
+        let mut without_record = Vec::new();
         for id in ids {
             match BuildRecord::load(&layout.build(id)) {
                 Ok(Some(record)) => {
                     let used_at = collect::last_use(&layout.build(id).record());
                     self.adopt(record, used_at);
                 }
-                Ok(None) => {}
+                Ok(None) => without_record.push(id),
                 Err(error) => {
                     tracing::warn!(build = %id, error = chain(&error), "build left out");
                 }
             }
+        }
+        for folder in without_record {
+            let users = self.users_of(folder);
+            self.leftovers.insert(folder, users);
         }
         self.publish_prepared();
         self.start_more();
@@ -180,6 +189,34 @@ impl BuildQueue {
         }
     }
 
+    /// Gives up the builds whose prepared revision lies in `folder`, because files of it are gone;
+    /// says which. Nothing starts from there any more; what is left there goes once nothing can be
+    /// running on it.
+    pub(crate) fn give_up(&mut self, folder: BuildId) -> Vec<BuildId> {
+        let users = self.users_of(folder);
+        let known: Vec<BuildId> = users
+            .iter()
+            .copied()
+            .filter(|id| self.builds.remove(id).is_some())
+            .collect();
+        for id in &known {
+            // Or the next host would believe that it is prepared.
+            let path = self.context.layout.build(*id).record();
+            if let Err(error) = remove_file(&path) {
+                tracing::warn!(build = %id, error = chain(&error), "build not given up for good");
+            }
+        }
+        self.leftovers.entry(folder).or_default().extend(users);
+        self.publish_prepared();
+        known
+    }
+
+    /// The builds whose prepared revision lies in `folder`, that one's own included.
+    fn users_of(&self, folder: BuildId) -> BTreeSet<BuildId> {
+        let users = self.succeeded().filter(|it| it.app == Some(folder));
+        users.map(|it| it.build).chain([folder]).collect()
+    }
+
     /// Gives up builds that nobody needs, but for those that were needed last; says which. Does
     /// nothing while there is anything to build: the next call makes up for it.
     pub(crate) fn collect(&mut self, needed: &BTreeSet<BuildId>) -> Vec<BuildId> {
@@ -207,9 +244,13 @@ impl BuildQueue {
             // Before anything is moved, so that nothing is started there.
             self.publish_prepared();
         }
+        let (used, unused): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.leftovers)
+            .into_iter()
+            .partition(|(_, users)| !users.is_disjoint(needed));
+        self.leftovers = used;
         let round = Round {
             layout: self.context.layout.clone(),
-            remove: remove.clone(),
+            remove: remove.iter().copied().chain(unused.into_keys()).collect(),
             touch,
         };
         self.collecting = true;
@@ -288,6 +329,7 @@ impl BuildQueue {
         if let Err(error) = kept {
             tracing::warn!(build = %id, error = chain(&error), "waiting build not written down");
         }
+        self.leftovers.remove(&id);
         let told = record.to_wire();
         self.adopt(record, now());
         Some(told)
@@ -360,11 +402,7 @@ impl BuildQueue {
         let prepared: PreparedBuilds = self
             .succeeded()
             .filter_map(|record| {
-                let prepared = Prepared {
-                    dir: self.context.layout.build(record.app?).app(),
-                    plan: record.plan.clone()?,
-                    toolchain: self.context.toolchain.clone(),
-                };
+                let prepared = self.context.prepared(record)?;
                 Some((record.build, Arc::new(prepared)))
             })
             .collect();

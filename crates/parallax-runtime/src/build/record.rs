@@ -1,5 +1,7 @@
 //! What a build's folder remembers (`build.json`): what was asked, and how it ended.
 
+use std::path::PathBuf;
+
 use parallax_builder::Plan;
 use parallax_core::build::BuildPhase;
 use parallax_core::id::{BuildId, TenantId};
@@ -44,6 +46,10 @@ pub(crate) struct BuildRecord {
     pub(crate) key: Option<String>,
     /// The build whose folder holds the prepared revision; only after success.
     pub(crate) app: Option<BuildId>,
+    /// The start command's program, where it is one of the prepared files and was there when the
+    /// build ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) program: Option<PathBuf>,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) ended_at: Option<Timestamp>,
     pub(crate) step: String,
@@ -97,6 +103,7 @@ impl BuildRecord {
             cached: false,
             key: None,
             app: None,
+            program: None,
             started_at: None,
             ended_at: None,
             step: String::new(),

@@ -1,5 +1,7 @@
 //! Which builds are still of use.
 
+use parallax_core::id::BuildId;
+
 use super::{Hub, is_over};
 
 impl Hub {
@@ -19,11 +21,16 @@ impl Hub {
             }
         }
         let removed = self.builds.collect(&needed);
+        self.hide_builds(&removed);
+    }
+
+    /// Has the control plane told that these builds are here no more.
+    pub(super) fn hide_builds(&self, removed: &[BuildId]) {
         if removed.is_empty() {
             return;
         }
         self.view.send_modify(|view| {
-            for id in &removed {
+            for id in removed {
                 view.builds.remove(&id.to_string());
             }
         });

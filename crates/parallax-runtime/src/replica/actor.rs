@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parallax_core::id::ReplicaId;
+use parallax_core::id::{BuildId, ReplicaId};
 use parallax_core::status::Reason;
 use parallax_core::time::Timestamp;
 use parallax_proto::v1::ObservedReplica;
@@ -64,6 +64,8 @@ pub(crate) struct Context {
 #[derive(Debug)]
 pub(crate) enum Event {
     Observed(Box<ObservedReplica>),
+    /// Files of the revision in the folder of this build are gone: nothing can be started from it.
+    BuildGone(BuildId),
     /// It was forgotten: nothing of it is left.
     Gone(ReplicaId),
 }
@@ -101,6 +103,8 @@ pub(crate) struct Actor {
     dir: ReplicaDir,
     incoming: watch::Receiver<Orders>,
     prepared: watch::Receiver<Arc<PreparedBuilds>>,
+    /// A prepared revision that was found damaged: nothing is started from it.
+    gone: Option<Arc<Prepared>>,
     tip: watch::Sender<LogTip>,
     orders: Orders,
     pub(super) progress: Progress,
@@ -148,6 +152,7 @@ impl Actor {
         let mut actor = Self {
             dir: context.layout.replica(id),
             prepared: context.prepared.clone(),
+            gone: None,
             context,
             id,
             incoming,
@@ -281,9 +286,12 @@ impl Actor {
     }
 
     fn prepared(&self) -> Option<Arc<Prepared>> {
+        let gone =
+            |it: &&Arc<Prepared>| self.gone.as_ref().is_some_and(|gone| Arc::ptr_eq(gone, it));
         self.prepared
             .borrow()
             .get(&self.orders.assignment.build)
+            .filter(|it| !gone(it))
             .cloned()
     }
 
@@ -291,6 +299,9 @@ impl Actor {
         let prepared = self
             .prepared()
             .expect("reconcile starts only what is prepared");
+        if self.is_damaged(&prepared).await {
+            return;
+        }
         if self.incarnation > 0 {
             self.progress.restarts = self.progress.restarts.saturating_add(1);
         }

@@ -4,20 +4,30 @@ use parallax_core::build::{BuildPhase, build_key};
 use parallax_core::deploy::{Change, Wanted};
 use parallax_core::error::Result;
 use parallax_core::key::Principal;
-use parallax_store::{agents, builds, revisions};
+use parallax_core::name::Name;
+use parallax_store::{Tx, agents, builds, hosts, revisions};
 
 use super::App;
 
 /// What a deployment would do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forecast {
     pub change: Change,
     /// The number of the revision that would be made; `None` when none would.
     pub revision: Option<u64>,
     /// How many replicas would be wanted.
     pub replicas: u32,
-    /// Whether some host has the build already; `None` without a source.
-    pub prepared: Option<bool>,
+    pub build: BuildForecast,
+}
+
+/// Whether a deployment would have to be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildForecast {
+    /// Without a source nobody can tell.
+    Unknown,
+    Needed,
+    /// This host has reported that it built the same, and not that it is gone since.
+    Reported(Name),
 }
 
 impl App {
@@ -47,19 +57,29 @@ impl App {
             Change::Settings | Change::Nothing => false,
         };
         let next = latest.map_or(1, |revision| revision.number + 1);
-        let prepared = match wanted.source_digest {
+        let build = match wanted.source_digest {
             Some(digest) => {
                 let key = build_key(digest, &wanted.spec.build());
-                let known = builds::list_for_key(&mut tx, &key).await?;
-                Some(known.iter().any(|b| b.phase == BuildPhase::Succeeded))
+                forecast_build(&mut tx, &key).await?
             }
-            None => None,
+            None => BuildForecast::Unknown,
         };
         Ok(Forecast {
             change,
             revision: made.then_some(next),
             replicas: wanted.replicas(agent.as_ref()),
-            prepared,
+            build,
         })
     }
+}
+
+async fn forecast_build(tx: &mut Tx, key: &str) -> Result<BuildForecast> {
+    for build in builds::list_for_key(tx, key).await? {
+        if build.phase == BuildPhase::Succeeded
+            && let Some(host) = hosts::get(tx, build.host).await?
+        {
+            return Ok(BuildForecast::Reported(host.name));
+        }
+    }
+    Ok(BuildForecast::Needed)
 }

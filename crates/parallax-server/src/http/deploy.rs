@@ -34,6 +34,7 @@ use super::problem::Failure;
 use super::query::{self, Params};
 use super::state::HandlerState;
 use crate::app::deploy::{Deployed, Deployment};
+use crate::app::forecast::BuildForecast as Forecast;
 use crate::app::sources::Planned;
 use crate::auth::require;
 use form::Form;
@@ -254,10 +255,14 @@ async fn forecast(
         source_digest: digest.map(|digest| digest.as_str().to_owned()),
         revision: forecast.revision,
         replicas: forecast.replicas,
-        build: match forecast.prepared {
-            None => BuildForecast::Unknown,
-            Some(true) => BuildForecast::Prepared,
-            Some(false) => BuildForecast::Needed,
+        build: match &forecast.build {
+            Forecast::Unknown => BuildForecast::Unknown,
+            Forecast::Needed => BuildForecast::Needed,
+            Forecast::Reported(_) => BuildForecast::Prepared,
+        },
+        prepared_on: match forecast.build {
+            Forecast::Reported(host) => Some(host.to_string()),
+            Forecast::Unknown | Forecast::Needed => None,
         },
         plan,
         planned_for,

@@ -2,6 +2,7 @@
 
 mod builds;
 mod chance;
+mod folders;
 mod host;
 mod load;
 mod replica;

@@ -161,6 +161,8 @@ export interface DryRun {
   readonly plan_note?: string | null
   /** The host whose tools the plan is made for; another host plans with its own. */
   readonly planned_for?: string | null
+  /** The host that reported this source and these build settings as built; only with `prepared`. */
+  readonly prepared_on?: string | null
   /** How many replicas would be wanted: what the spec states, or as many as there are. */
   readonly replicas?: number
   /** The number that a new revision would get; absent when none would be made. */

@@ -1,5 +1,7 @@
 //! What the task of a replica reads and writes in its folder.
 
+use std::sync::Arc;
+
 use parallax_core::time::Timestamp;
 use parallax_shim::adopt::Adoption;
 use parallax_shim::durable;
@@ -8,6 +10,7 @@ use parallax_shim::record::StateRecord;
 use super::{Actor, Event, TRY_AGAIN, Written};
 use crate::error::{HostError, blocking};
 use crate::link::{self, End};
+use crate::prepared::Prepared;
 use crate::replica::{files, observe};
 
 impl Actor {
@@ -45,6 +48,23 @@ impl Actor {
             self.report().await;
             tokio::time::sleep(TRY_AGAIN).await;
         }
+    }
+
+    /// Whether files are gone without which nothing starts. Then the revision counts as not
+    /// prepared, and the hub has it made again.
+    pub(super) async fn is_damaged(&mut self, prepared: &Arc<Prepared>) -> bool {
+        let looked = prepared.clone();
+        // A host that is shutting down starts nothing.
+        let missing = blocking(move || Ok(looked.missing())).await.ok().flatten();
+        let Some(path) = missing else {
+            return false;
+        };
+        let build = prepared.build;
+        tracing::warn!(replica = %self.id, %build, missing = %path.display(), "files of a prepared revision are gone; it has to be made again");
+        self.gone = Some(prepared.clone());
+        // The hub is gone only when the host is.
+        let _ = self.context.events.send(Event::BuildGone(build)).await;
+        true
     }
 
     pub(super) fn recorded_start(&self, dir: &std::path::Path) -> Option<Timestamp> {

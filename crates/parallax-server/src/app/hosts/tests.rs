@@ -332,3 +332,35 @@ async fn what_was_measured_is_shown_only_of_a_process_that_is_there() {
     world.app.hosts.leave(&host.connection);
     assert_eq!(shown().await, None, "its host is away");
 }
+
+#[tokio::test]
+async fn a_forecast_names_the_host_that_reported_a_build_and_forgets_what_it_has_given_up() {
+    use crate::app::forecast::BuildForecast;
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let spec = parallax_core::manifest::AgentSpec::named(crate::testing::name("scorer"));
+    let digest = world.upload(b"one").await.digest;
+    let forecast = async || {
+        let wanted = parallax_core::deploy::Wanted {
+            spec: &spec,
+            source_digest: Some(&digest),
+            suspended: false,
+        };
+        let forecast = world.app.forecast(&world.admin, &wanted).await;
+        forecast.expect("the spec is fine").build
+    };
+    let agent = world.deploy(b"one", 1).await;
+    world.reconcile(&agent).await;
+    assert_eq!(
+        forecast().await,
+        BuildForecast::Needed,
+        "it is not made yet"
+    );
+    host.build("succeeded", "").await;
+    let by = BuildForecast::Reported(crate::testing::name("one"));
+    assert_eq!(forecast().await, by);
+    let ids = build_ids(&[host.kept[0].build_id.clone()]).expect("it is an id");
+    let told = world.app.builds_removed(&host.connection, ids).await;
+    told.expect("the store works");
+    assert_eq!(forecast().await, BuildForecast::Needed, "it is gone");
+}

@@ -205,6 +205,7 @@ class DryRun(_DryRun, total=False):
     plan: PlanView | None
     plan_note: str | None
     planned_for: str | None
+    prepared_on: str | None
     replicas: int
     revision: int | None
     source_digest: str | None
