@@ -13,6 +13,7 @@ pub mod counts;
 mod examples;
 mod foreign;
 mod libtest;
+mod managers;
 mod prerequisites;
 pub mod sdks;
 
@@ -136,6 +137,9 @@ fn rust(workspace: &Workspace, cache: &Cache, full: bool, filter: Option<&str>) 
         .env("PARALLAX_SKIP_LOG", &skip_log)
         .env("PARALLAX_TEST_CACHE", cache.path("conformance"))
         .env("PARALLAX_BIN", binary);
+    if let Some(managers) = managers::install(workspace, cache) {
+        test.env("PARALLAX_TEST_MANAGERS", managers);
+    }
     if full {
         test.env("PARALLAX_TEST_FULL", "1");
     }

@@ -86,9 +86,7 @@ pub fn python_env(
     key: &[PathBuf],
     requirements: &[OsString],
 ) -> Result<PathBuf> {
-    let version = output(workspace.command("python3").arg("--version"))?;
-    let version = String::from_utf8_lossy(&version);
-    let version = version.trim().replace(' ', "-").to_lowercase();
+    let version = python_version(workspace)?;
     let hash = content_hash(key)?;
     cache.once(&format!("venv-{version}-{hash}"), |env| {
         say(&format!("   creating {}", env.display()));
@@ -100,6 +98,13 @@ pub fn python_env(
         pip.arg("--disable-pip-version-check");
         run(pip.args(requirements))
     })
+}
+
+/// What `python3` is, as part of a folder's name: environments do not outlive their interpreter.
+pub fn python_version(workspace: &Workspace) -> Result<String> {
+    let version = output(workspace.command("python3").arg("--version"))?;
+    let version = String::from_utf8_lossy(&version);
+    Ok(version.trim().replace(' ', "-").to_lowercase())
 }
 
 /// The interpreter of a virtual environment, told to leave no files in the checkout.

@@ -279,6 +279,16 @@ fn quiet(manager: &Manager) -> BTreeMap<String, String> {
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into();
+    if manager.kind == ManagerKind::Pnpm {
+        // The plan says which pnpm runs. By itself it would fetch another where `packageManager`
+        // names another patch: until version 10 by the first of these, from 11 by the second.
+        for (key, value) in [
+            ("npm_config_manage_package_manager_versions", "false"),
+            ("pnpm_config_pm_on_fail", "ignore"),
+        ] {
+            env.insert(key.to_owned(), value.to_owned());
+        }
+    }
     if manager.kind == ManagerKind::YarnBerry {
         // Without `node_modules`, `node …` would need Yarn's own loader at run time.
         env.insert("YARN_NODE_LINKER".to_owned(), "node-modules".to_owned());

@@ -140,6 +140,8 @@ impl Run<'_> {
         env.extend(step.env.clone());
         env.insert("HOME".to_owned(), text(&self.dir.home()));
         env.insert("TMPDIR".to_owned(), text(&self.dir.tmp()));
+        // Locks and sockets that would otherwise go to /tmp, which is closed: pnpm 12 has such.
+        env.insert("XDG_RUNTIME_DIR".to_owned(), text(&self.dir.tmp()));
         env
     }
 

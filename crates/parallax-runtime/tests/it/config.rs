@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// Where the caller's programs are: version managers put interpreters there that the system's
 /// folders lack.
@@ -28,10 +29,21 @@ pub(crate) fn build_env() -> BTreeMap<String, String> {
         "REQUESTS_CA_BUNDLE",
         "PIP_CERT",
         "PIP_INDEX_URL",
+        "NODE_EXTRA_CA_CERTS",
+        "npm_config_registry",
     ];
     let set = names.into_iter().filter_map(|name| {
         let value = std::env::var(name).ok()?;
         Some((name.to_owned(), value))
     });
     set.collect()
+}
+
+/// Where `cargo xtask test` has put the package managers that no machine comes with.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where the tests read their environment"
+)]
+pub(crate) fn managers() -> Option<PathBuf> {
+    std::env::var_os("PARALLAX_TEST_MANAGERS").map(PathBuf::from)
 }
