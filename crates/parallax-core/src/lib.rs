@@ -22,6 +22,7 @@ pub mod manifest;
 pub mod name;
 pub mod placement;
 pub mod quantity;
+pub mod reconcile;
 pub mod replica;
 pub mod rollout;
 pub mod secretish;

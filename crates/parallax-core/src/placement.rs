@@ -10,10 +10,24 @@ use crate::quantity::MemoryBytes;
 pub struct Candidate<'a> {
     pub host: &'a Host,
     pub contact: Contact,
-    /// Replicas assigned to it, over all tenants.
-    pub assigned: u32,
-    pub cpu_reserved: u64,
-    pub memory_reserved: u64,
+    pub load: Load,
+}
+
+/// What is reserved on a host, over all tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    pub replicas: u32,
+    pub cpu_millis: u64,
+    pub memory_bytes: u64,
+}
+
+impl Load {
+    /// Adds a replica that reserves `resources`.
+    pub fn add(&mut self, resources: &Resources) {
+        self.replicas += 1;
+        self.cpu_millis += resources.cpu.map_or(0, |cpu| cpu.get());
+        self.memory_bytes += resources.memory.map_or(0, |memory| memory.get());
+    }
 }
 
 /// Chooses the connected host with the fewest replicas that satisfies the demand.
@@ -38,7 +52,9 @@ pub fn choose(
                     "{name}: not heard since a moment ago, and expected back"
                 ));
             }
-            None if best.is_none_or(|b| candidate.assigned < b.assigned) => best = Some(candidate),
+            None if best.is_none_or(|b| candidate.load.replicas < b.load.replicas) => {
+                best = Some(candidate)
+            }
             None => {}
         }
     }
@@ -91,19 +107,19 @@ fn refusal(
     if lacks_isolation(candidate, isolation) {
         return Some(format!("cannot give isolation `{isolation}`"));
     }
-    if candidate.assigned >= facts.max_replicas {
+    if candidate.load.replicas >= facts.max_replicas {
         return Some(format!("is full ({} replicas)", facts.max_replicas));
     }
     let cpu = demand.cpu.map_or(0, |cpu| cpu.get());
-    if candidate.cpu_reserved.saturating_add(cpu) > facts.cpu.get() {
+    if candidate.load.cpu_millis.saturating_add(cpu) > facts.cpu.get() {
         return Some(format!(
             "has too little CPU left ({} of {} reserved)",
-            candidate.cpu_reserved, facts.cpu
+            candidate.load.cpu_millis, facts.cpu
         ));
     }
     let memory = demand.memory.map_or(0, |memory| memory.get());
-    if candidate.memory_reserved.saturating_add(memory) > facts.memory.get() {
-        let reserved = MemoryBytes::new(candidate.memory_reserved);
+    if candidate.load.memory_bytes.saturating_add(memory) > facts.memory.get() {
+        let reserved = MemoryBytes::new(candidate.load.memory_bytes);
         return Some(format!(
             "has too little memory left ({} of {} reserved)",
             reserved.rounded(),

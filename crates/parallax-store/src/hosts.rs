@@ -79,6 +79,17 @@ pub async fn list(tx: &mut Tx, page: &Page) -> Result<Listed<Host>, StoreError> 
     ))
 }
 
+/// Every host of the tenant, by name.
+pub async fn of_tenant(tx: &mut Tx) -> Result<Vec<Host>, StoreError> {
+    let tenant = tx.tenant()?;
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM hosts WHERE tenant_id = $1 ORDER BY name"
+    );
+    tx.list(sql, values![tenant], read).await
+}
+
 /// Every host of every tenant. System only.
 pub async fn list_all(tx: &mut Tx) -> Result<Vec<Host>, StoreError> {
     tx.check_system("host")?;

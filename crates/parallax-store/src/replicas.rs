@@ -1,6 +1,7 @@
 //! Running copies of revisions.
 
 use parallax_core::id::{AgentId, HostId, ReplicaId};
+use parallax_core::manifest::{AgentSpec, Resources};
 use parallax_core::replica::{Observation, Replica, Want};
 use parallax_core::time::Timestamp;
 
@@ -86,6 +87,35 @@ pub async fn list_for_host(tx: &mut Tx, host: HostId) -> Result<Vec<Replica>, St
         " FROM replicas WHERE host_id = $1 ORDER BY replica_id"
     );
     tx.list(sql, values![host], read).await
+}
+
+/// What replicas of one revision reserve on a host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reserved {
+    pub host: HostId,
+    pub replicas: u32,
+    /// Of each of them.
+    pub resources: Resources,
+}
+
+/// What is reserved on hosts by the replicas that should run, of every tenant. System only.
+pub async fn reserved(tx: &mut Tx) -> Result<Vec<Reserved>, StoreError> {
+    tx.check_system("replica")?;
+    let sql = "SELECT r.host_id, count(*) AS replicas, min(v.spec_json) AS spec_json
+         FROM replicas r JOIN revisions v
+             ON v.tenant_id = r.tenant_id AND v.revision_id = r.revision_id
+         WHERE r.want = 'run' AND r.phase NOT IN ('stopped', 'failed', 'lost')
+         GROUP BY r.host_id, r.tenant_id, r.revision_id
+         ORDER BY r.host_id, r.tenant_id, r.revision_id";
+    tx.list(sql, &[], |row| {
+        let spec: AgentSpec = row.json("spec_json")?;
+        Ok(Reserved {
+            host: row.parse("host_id")?,
+            replicas: row.count("replicas")?,
+            resources: spec.resources,
+        })
+    })
+    .await
 }
 
 /// Writes what is wanted of a replica.

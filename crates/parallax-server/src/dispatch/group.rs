@@ -146,6 +146,20 @@ impl Group {
         state.instances.values().any(registered)
     }
 
+    /// Whether the replica's agent has tasks in hand, or may still be given one.
+    pub fn is_busy(&self, replica: ReplicaId) -> bool {
+        let state = self.state.lock();
+        let of_replica = |i: &&Instance| i.peer.hosted.is_some_and(|(_, id)| id == replica);
+        let mut instances = state.instances.values().filter(of_replica);
+        instances.any(|i| !i.draining || !i.in_flight.is_empty() || !i.reserved.is_empty())
+    }
+
+    /// Sends the replica's agent nothing further; answers how many tasks it still holds.
+    pub fn drain_replica(&self, replica: ReplicaId) -> usize {
+        let slots = self.slots_of_replica(replica, None);
+        slots.into_iter().map(|slot| self.drain(slot)).sum()
+    }
+
     /// Sends the instance nothing further; answers how many tasks it still holds.
     pub fn drain(&self, slot: SlotId) -> usize {
         let mut state = self.state.lock();

@@ -1,7 +1,8 @@
 //! Agents, revisions, builds, replicas, hosts, instances, sources.
 
 use parallax_core::build::BuildPhase;
-use parallax_core::replica::{Observation, Want};
+use parallax_core::quantity::MemoryBytes;
+use parallax_core::replica::{Observation, Replica, ReplicaPhase, Want};
 use parallax_core::status::{Phase, Status};
 use parallax_store::sources::Source;
 use parallax_store::{
@@ -338,6 +339,48 @@ on_both! {
         let mut tx = store.read(tenant).await.expect("a reader");
         let of_agent = replicas::list_for_agent(&mut tx, replica.agent).await.expect("reads");
         assert_eq!((on_host, of_agent), (vec![replica.clone()], vec![replica]));
+    }
+
+    async fn what_is_reserved_on_a_host_is_what_should_run_there(database: Database) {
+        let (store, tenant) = database.open_with_tenant().await;
+        let agent = samples::agent(tenant, 1);
+        let mut revision = samples::revision(tenant, agent.id, 1);
+        revision.spec.resources.memory = Some(MemoryBytes::new(1 << 20));
+        let resources = revision.spec.resources.clone();
+        let host = samples::host(tenant, 1).id;
+        // One in each phase, and one more that is to stop.
+        let phases = ReplicaPhase::ALL.iter().zip(1..);
+        let mut all: Vec<_> = phases
+            .map(|(phase, n)| {
+                let mut replica = samples::replica(tenant, agent.id, n);
+                replica.revision = revision.id;
+                replica.observed.phase = *phase;
+                replica
+            })
+            .collect();
+        let mut stopping = all[0].clone();
+        stopping.id = samples::replica(tenant, agent.id, 99).id;
+        stopping.want = Want::Stop;
+        all.push(stopping);
+        let run = |r: &&Replica| r.want == Want::Run && !r.observed.phase.is_over();
+        let expected = all.iter().filter(run).count();
+        store
+            .write(tenant, (agent, revision, all), |tx, (agent, revision, all)| {
+                Box::pin(async move {
+                    agents::insert(tx, agent).await?;
+                    revisions::insert(tx, revision).await?;
+                    for replica in all {
+                        replicas::insert(tx, replica).await?;
+                    }
+                    Ok::<_, StoreError>(())
+                })
+            })
+            .await
+            .expect("they are new");
+        let mut tx = store.system_read().await.expect("a reader");
+        let reserved = replicas::reserved(&mut tx).await.expect("reads");
+        let replicas = u32::try_from(expected).expect("a few");
+        assert_eq!(reserved, [replicas::Reserved { host, replicas, resources }]);
     }
 
     async fn a_hosts_epoch_only_grows(database: Database) {

@@ -68,6 +68,7 @@ async fn visible(tx: &mut Tx) -> Result<Vec<bool>, StoreError> {
             .items
             .is_empty(),
         !agents::ids(tx).await?.is_empty(),
+        !hosts::of_tenant(tx).await?.is_empty(),
         !agents::count(tx).await?.is_empty(),
         revisions::get(tx, revision.id).await?.is_some(),
         revisions::by_number(tx, agent.id, 1).await?.is_some(),

@@ -1,36 +1,32 @@
-//! What one look at an agent writes, in one transaction.
+//! Writing what one look at an agent changes, in one transaction.
 
 use futures::future::BoxFuture;
-use parallax_core::build::{Build, BuildPhase};
+use parallax_core::agent::Agent;
+use parallax_core::build::BuildPhase;
 use parallax_core::error::Result;
-use parallax_core::id::{AgentId, BuildId, ReplicaId};
-use parallax_core::replica::{Replica, Want};
+use parallax_core::id::{AgentId, BuildId};
+use parallax_core::reconcile::Changes;
+use parallax_core::replica::Want;
 use parallax_core::status::Reason;
 use parallax_core::time::Timestamp;
 use parallax_store::{Tx, agents, builds, events, replicas, revisions};
 
 use crate::app::events::agent_event;
 
-#[derive(Debug)]
-pub(super) struct Changes {
+/// Changes of an agent, to be written.
+pub(super) struct Writing {
     pub agent: AgentId,
     pub agent_name: String,
-    pub stop: Vec<ReplicaId>,
-    pub create: Vec<Replica>,
-    pub build: Vec<Build>,
-    pub delete_replicas: Vec<ReplicaId>,
-    pub cancel: Vec<BuildId>,
-    pub delete_agent: bool,
+    pub changes: Changes,
 }
 
-impl Changes {
-    pub(super) fn is_nothing(&self) -> bool {
-        self.stop.is_empty()
-            && self.create.is_empty()
-            && self.build.is_empty()
-            && self.delete_replicas.is_empty()
-            && self.cancel.is_empty()
-            && !self.delete_agent
+impl Writing {
+    pub(super) fn of(agent: &Agent, changes: &Changes) -> Self {
+        Self {
+            agent: agent.id,
+            agent_name: agent.name.to_string(),
+            changes: changes.clone(),
+        }
     }
 
     /// Writes everything, or nothing: `false` says that a build which a new replica needs has gone
@@ -42,27 +38,27 @@ impl Changes {
         now: Timestamp,
     ) -> BoxFuture<'t, Result<bool>> {
         Box::pin(async move {
-            for replica in &self.create {
+            for replica in &self.changes.create {
                 if builds::get(tx, replica.build).await?.is_none() {
                     return Ok(false);
                 }
             }
-            for id in &self.stop {
+            for id in &self.changes.stop {
                 replicas::set_want(tx, *id, Want::Stop, now).await?;
             }
-            for build in &self.build {
+            for build in &self.changes.build {
                 builds::insert(tx, build).await?;
             }
-            for replica in &self.create {
+            for replica in &self.changes.create {
                 replicas::insert(tx, replica).await?;
             }
-            for id in &self.delete_replicas {
+            for id in &self.changes.forget {
                 replicas::delete(tx, *id).await?;
             }
-            for id in &self.cancel {
+            for id in &self.changes.cancel {
                 cancel(tx, *id).await?;
             }
-            if self.delete_agent {
+            if self.changes.delete_agent {
                 self.delete_agent(tx, now).await?;
             }
             Ok(true)

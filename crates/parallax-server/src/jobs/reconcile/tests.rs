@@ -4,8 +4,9 @@ mod absence;
 
 use std::time::Duration;
 
-use parallax_core::agent::Agent;
-use parallax_core::replica::ReplicaPhase;
+use parallax_core::build::BuildPhase;
+use parallax_core::id::ReplicaId;
+use parallax_core::replica::{ReplicaPhase, Want};
 use parallax_proto::v1;
 use parallax_proto::v1::desired_replica::Want as Wanted;
 
@@ -333,14 +334,16 @@ async fn a_build_that_ended_meanwhile_stays_ended() {
         .app
         .delete_agent(&world.admin, "scorer", Duration::ZERO, Receipt::none());
     deleted.await.expect("it is being deleted");
-    let snapshot = Snapshot::read(&world.app, agent.tenant, agent.id).await;
+    let snapshot = snapshot::read(&world.app, agent.tenant, agent.id).await;
     let snapshot = snapshot.expect("it works").expect("the agent is there");
     host.build("succeeded", "").await;
-    let build = snapshot.builds_to_cancel()[0];
-    write(&world.app, &snapshot, &Decision::default())
-        .await
-        .expect("the store works")
-        .expect("nothing speaks against it");
+    let changes = Changes {
+        cancel: decided(&world, &snapshot).cancel,
+        ..Changes::default()
+    };
+    let build = changes.cancel[0];
+    let written = write(&world.app, &snapshot, &changes).await;
+    assert!(written.expect("the store works"));
     let mut tx = world.app.store.read(agent.tenant).await.expect("it works");
     let build = parallax_store::builds::get(&mut tx, build).await;
     let build = build.expect("it works").expect("the build is there");
@@ -348,6 +351,10 @@ async fn a_build_that_ended_meanwhile_stays_ended() {
         (build.phase, build.cancel_requested),
         (BuildPhase::Succeeded, false)
     );
+}
+
+fn decided(world: &World, snapshot: &Snapshot) -> Changes {
+    rules::decide(snapshot, world.app.clock.now(), &mut random)
 }
 
 /// The host gives up its only build.
@@ -365,13 +372,13 @@ async fn nothing_is_placed_on_a_build_that_went_while_a_place_was_looked_for() {
     let agent = world.deploy(b"one", 1).await;
     world.reconcile(&agent).await;
     host.build("succeeded", "").await;
-    let snapshot = Snapshot::read(&world.app, agent.tenant, agent.id).await;
+    let snapshot = snapshot::read(&world.app, agent.tenant, agent.id).await;
     let snapshot = snapshot.expect("it works").expect("the agent is there");
-    let decision = decide(&world.app, &snapshot);
-    assert_eq!(decision.create.len(), 1);
+    let changes = decided(&world, &snapshot);
+    assert_eq!(changes.create.len(), 1);
     give_up_the_build(&mut host).await;
-    let written = write(&world.app, &snapshot, &decision).await;
-    assert_eq!(written.expect("the store works"), None);
+    let written = write(&world.app, &snapshot, &changes).await;
+    assert!(!written.expect("the store works"));
     assert_eq!(world.replicas(&agent).await, []);
     world.reconcile(&agent).await;
     assert_eq!(host.build("succeeded", "").await, 1, "it is made again");

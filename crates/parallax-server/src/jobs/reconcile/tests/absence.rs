@@ -232,7 +232,7 @@ async fn what_is_carried_over_ends_with_the_lease_and_not_with_the_next_look_at_
     let (agent, sessions) = running(&world, &mut host, 2).await;
     drop(sessions);
     let world = restarted(world).await;
-    let job = tokio::spawn(run(Arc::clone(&world.app)));
+    world.app.tasks.spawn(run(Arc::clone(&world.app)));
     until_status(&world, &agent, "Failed HostLost").await;
     assert!(world.app.looked_at_all.load(Ordering::Acquire));
     let report = all_running(&world, &agent).await;
@@ -254,7 +254,8 @@ async fn what_is_carried_over_ends_with_the_lease_and_not_with_the_next_look_at_
     world.app.host_left(&host.connection).await;
     until_status(&world, &agent, "Failed HostLost").await;
     world.app.shutdown.cancel();
-    job.await.expect("it ends with the server");
+    world.app.tasks.close();
+    world.app.tasks.wait().await;
 }
 
 #[tokio::test]

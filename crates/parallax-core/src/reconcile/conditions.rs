@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use parallax_core::host::{Contact, Host};
-use parallax_core::placement::Unschedulable;
-use parallax_core::replica::Want;
-use parallax_core::status::{Condition, ReplicaEvidence};
-
-use super::snapshot::Snapshot;
-use crate::app::App;
+use super::{HostEvidence, Snapshot};
+use crate::host::Contact;
+use crate::placement::Unschedulable;
+use crate::replica::Want;
+use crate::status::{Condition, ReplicaEvidence};
 
 /// The conditions of an agent that do not hold.
 pub(super) fn conditions(
-    app: &App,
     snapshot: &Snapshot,
     unschedulable: Option<&Unschedulable>,
 ) -> Vec<Condition> {
@@ -26,8 +23,8 @@ pub(super) fn conditions(
             });
         }
     };
-    say("HostConnected", unheard_hosts(app, snapshot, unschedulable));
-    say("AgentConnected", unheard_agents(app, snapshot));
+    say("HostConnected", unheard_hosts(snapshot, unschedulable));
+    say("AgentConnected", unheard_agents(snapshot));
     let unsafe_host = wanted(snapshot).any(|e| e.replica.observed.isolation.starts_with("none"));
     if unsafe_host {
         let message = "a host runs this agent without isolation (--unsafe-no-isolation)";
@@ -37,23 +34,21 @@ pub(super) fn conditions(
 }
 
 /// Since when the hosts of wanted replicas are away, of those that stayed away.
-pub(super) fn away(app: &App, snapshot: &Snapshot) -> String {
-    let hosts = hosts_of(app, snapshot).into_keys();
-    let words: Vec<String> = hosts
-        .filter(|(_, contact)| *contact == Sorted::Away)
-        .map(|(name, _)| absence(snapshot, &name))
+pub(super) fn away(snapshot: &Snapshot) -> String {
+    let words: Vec<String> = hosts_of(snapshot)
+        .into_keys()
+        .filter(|(_, absence)| *absence == Absence::Away)
+        .map(|(name, _)| since_when(snapshot, &name))
         .collect();
     words.join("; ")
 }
 
-fn absence(snapshot: &Snapshot, name: &str) -> String {
-    let host = snapshot
-        .hosts
-        .iter()
-        .find(|host| host.name.as_str() == name);
-    match host {
-        Some(Host { last_seen_at, .. }) => format!(
-            "host `{name}` was last heard of at {last_seen_at}; what it runs may go on there"
+fn since_when(snapshot: &Snapshot, name: &str) -> String {
+    let mut hosts = snapshot.hosts.iter().map(|known| &known.host);
+    match hosts.find(|host| host.name.as_str() == name) {
+        Some(host) => format!(
+            "host `{name}` was last heard of at {}; what it runs may go on there",
+            host.last_seen_at
         ),
         None => format!("host `{name}` is not known any more"),
     }
@@ -61,40 +56,51 @@ fn absence(snapshot: &Snapshot, name: &str) -> String {
 
 /// [`Contact`] of those that are not connected, in an order for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Sorted {
+enum Absence {
     Away,
     Left,
     Unheard,
 }
 
+impl Absence {
+    /// `None` of a host that is connected.
+    fn of(known: &HostEvidence) -> Option<Self> {
+        match known.contact {
+            Contact::Connected => None,
+            Contact::Away => Some(Self::Away),
+            Contact::Awaited if known.heard => Some(Self::Left),
+            Contact::Awaited => Some(Self::Unheard),
+        }
+    }
+}
+
 /// How many wanted replicas are on each host that is not connected, by its name.
-fn hosts_of(app: &App, snapshot: &Snapshot) -> BTreeMap<(String, Sorted), usize> {
+fn hosts_of(snapshot: &Snapshot) -> BTreeMap<(String, Absence), usize> {
     let mut hosts = BTreeMap::new();
     for evidence in wanted(snapshot) {
         let id = evidence.replica.host;
-        let how = match app.contact(id) {
-            Contact::Connected => continue,
-            Contact::Away => Sorted::Away,
-            Contact::Awaited if app.hosts.left_at(id).is_some() => Sorted::Left,
-            Contact::Awaited => Sorted::Unheard,
+        let known = snapshot.hosts.iter().find(|known| known.host.id == id);
+        let (name, absence) = match known {
+            Some(known) => (known.host.name.to_string(), Absence::of(known)),
+            None => (id.to_string(), Some(Absence::Away)),
         };
-        let host = snapshot.hosts.iter().find(|host| host.id == id);
-        let name = host.map_or_else(|| id.to_string(), |host| host.name.to_string());
-        *hosts.entry((name, how)).or_insert(0) += 1;
+        if let Some(absence) = absence {
+            *hosts.entry((name, absence)).or_insert(0) += 1;
+        }
     }
     hosts
 }
 
-fn unheard_hosts(app: &App, snapshot: &Snapshot, unschedulable: Option<&Unschedulable>) -> String {
-    let mut words: Vec<String> = hosts_of(app, snapshot)
+fn unheard_hosts(snapshot: &Snapshot, unschedulable: Option<&Unschedulable>) -> String {
+    let mut words: Vec<String> = hosts_of(snapshot)
         .into_iter()
-        .map(|((name, how), replicas)| {
-            let what = match how {
-                Sorted::Unheard => {
+        .map(|((name, absence), replicas)| {
+            let what = match absence {
+                Absence::Unheard => {
                     format!("host `{name}` has not been heard since this server was started")
                 }
-                Sorted::Left => format!("host `{name}` lost its connection a moment ago"),
-                Sorted::Away => absence(snapshot, &name),
+                Absence::Left => format!("host `{name}` lost its connection a moment ago"),
+                Absence::Away => since_when(snapshot, &name),
             };
             let of = match replicas {
                 1 => "1 replica".to_owned(),
@@ -112,11 +118,17 @@ fn unheard_hosts(app: &App, snapshot: &Snapshot, unschedulable: Option<&Unschedu
 }
 
 /// Agents that may still come back to a server that was just started, on hosts that have.
-fn unheard_agents(app: &App, snapshot: &Snapshot) -> String {
+fn unheard_agents(snapshot: &Snapshot) -> String {
+    let is_connected = |evidence: &ReplicaEvidence| {
+        let mut hosts = snapshot.hosts.iter();
+        hosts.any(|known| {
+            known.host.id == evidence.replica.host && known.contact == Contact::Connected
+        })
+    };
     let unheard = snapshot
         .replicas
         .iter()
-        .filter(|e| e.is_unknown() && app.hosts.is_connected(e.replica.host))
+        .filter(|e| e.is_unknown() && is_connected(e))
         .count();
     match unheard {
         0 => String::new(),
