@@ -3,7 +3,7 @@
 use parallax_core::build::BuildPhase;
 use parallax_core::id::{AgentId, BuildId, HostId, ReplicaId, RevisionId};
 use parallax_core::replica::ReplicaPhase;
-use parallax_core::status::{Phase, Reason};
+use parallax_core::status::{Phase, Reason, Verdict, is_carried_over, verdict};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -116,6 +116,34 @@ pub struct StatusView {
     pub replica_details: Vec<ReplicaView>,
     /// The newest builds, newest first.
     pub builds: Vec<BuildView>,
+}
+
+impl StatusView {
+    /// What somebody who waits for `generation` of the agent to be reached is to think of it.
+    #[must_use]
+    pub fn verdict(&self, generation: u64) -> Verdict {
+        let status = &self.status;
+        if status.observed_generation < generation {
+            return Verdict::Wait;
+        }
+        let carried_over = |it: &Condition| is_carried_over(&it.kind, it.holds);
+        let is_observed =
+            status.replicas.unconfirmed == 0 && !status.conditions.iter().any(carried_over);
+        match verdict(status.phase, status.reason, is_observed) {
+            // Scaled to zero is asked for first, and true once the last of them has ended.
+            Verdict::Done if status.reason == Some(Reason::ScaledToZero) && self.present() > 0 => {
+                Verdict::Wait
+            }
+            decided => decided,
+        }
+    }
+
+    /// How many replicas have not ended.
+    #[must_use]
+    pub fn present(&self) -> usize {
+        let replicas = self.replica_details.iter();
+        replicas.filter(|it| !it.phase.is_over()).count()
+    }
 }
 
 /// A replica: what its host last observed, and what is known live.

@@ -15,11 +15,13 @@ pub struct HostView {
     #[schema(value_type = String)]
     pub id: HostId,
     pub name: String,
-    /// Whether its session is open now.
+    /// Whether its session is open now. One that hangs counts as connected for 20 seconds.
     pub connected: bool,
+    /// Its last heartbeat.
     pub last_seen_at: Time,
     pub created_at: Time,
-    /// `local` or `kubernetes`.
+    /// What replicas are there: `local`, processes of the host's machine, whichever machine that is;
+    /// or `kubernetes`.
     pub kind: String,
     pub arch: String,
     pub os: String,

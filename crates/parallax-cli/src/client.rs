@@ -17,7 +17,7 @@ use crate::exit::{Ended, Exit};
 use crate::printable;
 
 pub(crate) use stream::Stream;
-pub(crate) use target::Target;
+pub(crate) use target::{Target, parse as address};
 
 /// A server that is there accepts at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -5,9 +5,9 @@ mod build_log;
 use std::time::Duration;
 
 use anyhow::Result;
-use parallax_api::agents::{Condition, StatusView};
+use parallax_api::agents::StatusView;
 use parallax_api::logs::LogEntry;
-use parallax_core::status::{Phase, Reason};
+use parallax_core::status::{Reason, Verdict};
 use tokio::time::{Instant, sleep};
 
 use crate::client::{Api, of_problem};
@@ -34,15 +34,6 @@ pub(crate) struct Rollout<'a> {
     /// The generation of the agent that must be reached.
     pub(crate) generation: u64,
     pub(crate) timeout: Duration,
-}
-
-/// Whether a status is what was waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Done,
-    /// It will not get better by itself soon.
-    Failed,
-    Wait,
 }
 
 impl Rollout<'_> {
@@ -82,7 +73,7 @@ impl Rollout<'_> {
                 last = words;
             }
             build_log.follow(&status, &progress).await;
-            match judge(&status, self.generation) {
+            match status.verdict(self.generation) {
                 Verdict::Done => return Ok(status),
                 Verdict::Failed => {
                     build_log.finish(&progress).await;
@@ -94,9 +85,9 @@ impl Rollout<'_> {
             if started.elapsed() > self.timeout {
                 let seconds = self.timeout.as_secs();
                 let message = format!(
-                    "`{}` was not ready within {seconds} s, and goes on trying: {last}. \
-                     Look again with `parallax status {}`",
-                    self.agent, self.agent
+                    "what was asked of `{agent}` was not there within {seconds} s: it is {last}. \
+                     The server goes on; look again with `parallax status {agent}`",
+                    agent = self.agent
                 );
                 return Err(Ended::new(Exit::Deadline, message).into());
             }
@@ -105,7 +96,7 @@ impl Rollout<'_> {
     }
 
     async fn failure(&self, status: &StatusView, build_was_shown: bool) -> anyhow::Error {
-        let of_build = status.status.reason.is_some_and(is_of_build);
+        let of_build = status.status.reason.is_some_and(Reason::is_of_build);
         if !(of_build && build_was_shown) {
             self.show_tail(of_build).await;
         }
@@ -169,13 +160,19 @@ async fn pause(build_log: &mut BuildLog<'_>, progress: &Progress) {
     sleep(until.saturating_duration_since(Instant::now())).await;
 }
 
-fn words(status: &StatusView) -> String {
-    let status = &status.status;
+fn words(view: &StatusView) -> String {
+    let status = &view.status;
     let counts = status.replicas;
     let reason = status
         .reason
         .map_or_else(String::new, |reason| format!(" ({reason})"));
     let message = match status.message.as_str() {
+        _ if counts.desired == 0 && view.present() == 1 => {
+            ": 1 replica has not ended yet".to_owned()
+        }
+        _ if counts.desired == 0 && view.present() > 1 => {
+            format!(": {} replicas have not ended yet", view.present())
+        }
         "" if counts.desired == 0 => String::new(),
         "" => format!(
             ": {} of {} replicas are ready",
@@ -193,151 +190,58 @@ fn words(status: &StatusView) -> String {
     format!("{}{reason}{message}", phase_words(status))
 }
 
-fn judge(view: &StatusView, generation: u64) -> Verdict {
-    let status = &view.status;
-    if status.observed_generation < generation {
-        return Verdict::Wait;
-    }
-    // While these do not hold, something is only carried over from before.
-    let unheard = |condition: &Condition| {
-        !condition.holds && matches!(&*condition.kind, "HostConnected" | "AgentConnected")
-    };
-    let observed = status.replicas.unconfirmed == 0 && !status.conditions.iter().any(unheard);
-    let final_reason = status.reason.is_some_and(is_final);
-    match status.phase {
-        Phase::Ready if !observed => Verdict::Wait,
-        Phase::Ready if status.reason != Some(Reason::RollingOut) => Verdict::Done,
-        Phase::Suspended | Phase::Deleted => Verdict::Done,
-        Phase::Failed if status.reason == Some(Reason::NotRegistered) => Verdict::Failed,
-        Phase::Failed | Phase::Degraded if final_reason => Verdict::Failed,
-        _ => Verdict::Wait,
-    }
-}
-
-/// Whether somebody has to do something about it. A host that is still joining makes an agent
-/// unschedulable for a moment, and a host that is gone may come back.
-fn is_final(reason: Reason) -> bool {
-    match reason {
-        Reason::Unschedulable
-        | Reason::HostLost
-        | Reason::ShimLost
-        | Reason::NotRegistered
-        | Reason::ProbeFailed
-        | Reason::ScaledToZero
-        | Reason::RollingOut => false,
-        Reason::BuildFailed
-        | Reason::BuildCancelled
-        | Reason::BuildTimedOut
-        | Reason::SourceUnavailable
-        | Reason::PlanFailed
-        | Reason::StartCommandMissing
-        | Reason::StartFailed
-        | Reason::CrashLoop
-        | Reason::ExitedEarly
-        | Reason::OutOfMemory
-        | Reason::ImagePull
-        | Reason::NoContainerRuntime
-        | Reason::QuotaExceeded
-        | Reason::IsolationUnavailable
-        | Reason::SecretMissing
-        | Reason::StorageFull => true,
-    }
-}
-
-fn is_of_build(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::BuildFailed
-            | Reason::BuildCancelled
-            | Reason::BuildTimedOut
-            | Reason::PlanFailed
-            | Reason::StartCommandMissing
-            | Reason::SourceUnavailable
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use parallax_api::agents::{ReplicaCounts, Status};
-    use parallax_core::id::AgentId;
-    use parallax_core::time::Timestamp;
+    use parallax_api::agents::Condition;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn check(phase: Phase, reason: Option<Reason>, observed: u64, expected: Verdict) {
-        let view = view(phase, reason, observed);
-        assert_eq!(judge(&view, 2), expected, "{phase} {reason:?} {observed}");
+    fn view(phase: &str, reason: &str, replicas: &[&str]) -> StatusView {
+        let start = "2026-01-01T00:00:00.000000Z";
+        let replica = |phase: &&str| {
+            json!({
+                "id": "rpl_01m82ctga2cshb2q7frkzag9v5", "revision": 1,
+                "host": "hst_01m82ckbwwq8anq0fmnngx4fns", "want": "stop", "phase": phase,
+                "ready": false, "registered": false, "host_connected": true, "message": "",
+                "incarnation": 1, "restarts": 0, "isolation": "", "requests": 0, "in_flight": 0,
+            })
+        };
+        let details: Vec<Value> = replicas.iter().map(replica).collect();
+        let view = json!({
+            "id": "agt_01m82ct3z3072gdvm1eqepq4c3", "agent": "parrot", "generation": 2,
+            "phase": phase, "reason": reason, "message": "0 replicas are wanted", "since": start,
+            "observed_generation": 2, "replicas": {"desired": 0, "ready": 0, "unconfirmed": 0, "updated": 0},
+            "conditions": [], "replica_details": details, "builds": [],
+        });
+        serde_json::from_value(view).expect("as the server answers")
     }
 
-    fn view(phase: Phase, reason: Option<Reason>, observed: u64) -> StatusView {
-        let now = Timestamp::from_unix_micros(1_790_000_000_000_000);
-        StatusView {
-            id: AgentId::new(now, [0; 10]),
-            agent: "a".to_owned(),
-            generation: 2,
-            status: Status {
-                phase,
-                reason,
-                message: String::new(),
-                since: now.into(),
-                observed_generation: observed,
-                replicas: ReplicaCounts {
-                    desired: 1,
-                    ready: 0,
-                    unconfirmed: 0,
-                    updated: 0,
-                },
-                conditions: Vec::new(),
-            },
-            replica_details: Vec::new(),
-            builds: Vec::new(),
-        }
+    #[test]
+    fn scaling_to_zero_is_done_when_the_last_replica_has_ended() {
+        let zero = |replicas: &[&str]| view("Ready", "ScaledToZero", replicas);
+        let stopping = zero(&["stopping", "stopped", "running"]);
+        assert_eq!(stopping.verdict(2), Verdict::Wait);
+        let expected = "Ready (ScaledToZero): 2 replicas have not ended yet";
+        assert_eq!(words(&stopping), expected);
+        let stopped = zero(&["stopped"]);
+        assert_eq!(stopped.verdict(2), Verdict::Done);
+        assert_eq!(stopped.verdict(3), Verdict::Wait, "of the change before");
     }
 
     #[test]
     fn a_wait_does_not_end_on_what_is_only_carried_over() {
-        let mut view = view(Phase::Ready, None, 2);
+        let mut view = view("Ready", "ScaledToZero", &[]);
         let condition = |holds| Condition {
             kind: "HostConnected".to_owned(),
             holds,
             message: String::new(),
         };
         view.status.conditions = vec![condition(false)];
-        assert_eq!(judge(&view, 2), Verdict::Wait);
+        assert_eq!(view.verdict(2), Verdict::Wait);
         view.status.conditions = vec![condition(true)];
-        assert_eq!(judge(&view, 2), Verdict::Done);
+        assert_eq!(view.verdict(2), Verdict::Done);
         view.status.replicas.unconfirmed = 1;
-        assert_eq!(judge(&view, 2), Verdict::Wait);
-        view.status.replicas.unconfirmed = 0;
-        view.status.conditions = vec![Condition {
-            kind: "Isolated".to_owned(),
-            ..condition(false)
-        }];
-        assert_eq!(judge(&view, 2), Verdict::Done, "it is known, and no better");
-    }
-
-    #[test]
-    fn a_wait_ends_when_it_is_decided_and_not_before() {
-        check(Phase::Ready, None, 2, Verdict::Done);
-        check(Phase::Ready, Some(Reason::ScaledToZero), 2, Verdict::Done);
-        check(Phase::Ready, None, 1, Verdict::Wait);
-        check(Phase::Ready, Some(Reason::RollingOut), 2, Verdict::Wait);
-        check(Phase::Failed, Some(Reason::BuildFailed), 1, Verdict::Wait);
-        check(Phase::Failed, Some(Reason::BuildFailed), 2, Verdict::Failed);
-        check(Phase::Failed, Some(Reason::Unschedulable), 2, Verdict::Wait);
-        check(
-            Phase::Failed,
-            Some(Reason::NotRegistered),
-            2,
-            Verdict::Failed,
-        );
-        check(
-            Phase::Starting,
-            Some(Reason::NotRegistered),
-            2,
-            Verdict::Wait,
-        );
-        check(Phase::Degraded, Some(Reason::CrashLoop), 2, Verdict::Failed);
-        check(Phase::Degraded, None, 2, Verdict::Wait);
+        assert_eq!(view.verdict(2), Verdict::Wait);
     }
 }

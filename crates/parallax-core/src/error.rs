@@ -76,7 +76,7 @@ codes! {
     Cancelled = "cancelled";
     /// The host cannot give the isolation that the agent demands.
     IsolationUnavailable = "isolation_unavailable";
-    /// The host with the data is away; the data is not lost, only out of reach.
+    /// The host with the data is away, and the data is out of reach until it is back.
     HostUnavailable = "host_unavailable";
     /// The disk is full. Free some space and try again; nothing was stored.
     StorageFull = "storage_full";

@@ -5,7 +5,11 @@ use crate::host::Contact;
 use crate::placement::Unschedulable;
 use crate::replica::{Replica, ReplicaPhase, Want};
 use crate::time::Timestamp;
+
+mod verdict;
+
 use crate::word::words;
+pub use verdict::{Verdict, is_carried_over, verdict};
 
 /// What `GET /api/agents/{id}/status` shows.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -106,11 +110,7 @@ words! {
         NotRegistered = "NotRegistered",
         ProbeFailed = "ProbeFailed",
         Unschedulable = "Unschedulable",
-        ImagePull = "ImagePull",
-        NoContainerRuntime = "NoContainerRuntime",
-        QuotaExceeded = "QuotaExceeded",
         IsolationUnavailable = "IsolationUnavailable",
-        SecretMissing = "SecretMissing",
         HostLost = "HostLost",
         ShimLost = "ShimLost",
         StorageFull = "StorageFull",
@@ -212,7 +212,7 @@ fn which_are_ready(evidence: &Evidence<'_>, previous: &Status) -> Vec<bool> {
     ready
 }
 
-type Verdict = (Phase, Option<Reason>, String);
+type Judgement = (Phase, Option<Reason>, String);
 
 /// The evidence, with what it is taken to mean.
 struct Seen<'a> {
@@ -247,7 +247,7 @@ impl Seen<'_> {
         }
     }
 
-    fn judge(&self, counts: ReplicaCounts) -> Verdict {
+    fn judge(&self, counts: ReplicaCounts) -> Judgement {
         let evidence = self.evidence;
         if evidence.deleting || evidence.suspended {
             let present = |e: &ReplicaEvidence| !e.replica.observed.phase.is_over();
@@ -328,7 +328,7 @@ impl Seen<'_> {
             .map(|(_, reason, message)| (reason, message))
     }
 
-    fn in_progress(&self) -> Verdict {
+    fn in_progress(&self) -> Judgement {
         let evidence = self.evidence;
         if let Some(build) = evidence.builds.iter().find(|b| !b.phase.is_terminal()) {
             let message = match build.phase {

@@ -97,14 +97,22 @@ impl Target {
     }
 }
 
-fn parse(text: &str) -> Result<Url> {
+pub(crate) fn parse(text: &str) -> Result<Url> {
     let url = Url::parse(text).ok();
     let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    url.ok_or_else(|| {
-        let message =
-            format!("`{text}` is no server's address; write http://HOST:PORT or https://HOST:PORT");
-        Ended::new(Exit::Usage, message).into()
-    })
+    let message = match url {
+        _ if text.contains('@') => {
+            // Not said again: what stands before the @ may be a password.
+            "a server's address has no user and no password: write http://HOST:PORT or \
+             https://HOST:PORT, and name the file with the API key with --api-key-file"
+                .to_owned()
+        }
+        Some(url) => return Ok(url),
+        None => {
+            format!("`{text}` is no server's address; write http://HOST:PORT or https://HOST:PORT")
+        }
+    };
+    Err(Ended::new(Exit::Usage, message).into())
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -133,6 +141,19 @@ mod tests {
         assert_eq!(key("http://[::1]:7400").expect("it is here"), "plx_secret");
         let error = key("https://parallax.example.com").expect_err("it is elsewhere");
         assert_eq!(exit::of(&error), Exit::Denied);
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_refused_and_not_repeated() {
+        for text in [
+            "http://me:hunter2@127.0.0.1:1",
+            "ftp://me:hunter2@a",
+            "hunter2@",
+        ] {
+            let error = Target::named(text, Path::new("/nowhere")).expect_err("it has a password");
+            assert_eq!(exit::of(&error), Exit::Usage, "{text}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use reqwest::Method;
 use super::duration;
 use crate::context::Context;
 use crate::exit::{Ended, Exit};
+use crate::format;
 
 /// The command line.
 #[derive(Debug, clap::Args)]
@@ -20,8 +21,8 @@ pub(crate) struct Args {
     #[arg(long, short)]
     yes: bool,
     /// How long running tasks may take to end
-    #[arg(long, value_parser = duration::parse, value_name = "SPAN")]
-    drain: Option<Duration>,
+    #[arg(long, default_value = "30s", value_parser = duration::parse, value_name = "SPAN")]
+    drain: Duration,
 }
 
 /// Deletes an agent.
@@ -30,17 +31,16 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
     if !args.yes {
         confirm(&args.name, context)?;
     }
-    let drain = args
-        .drain
-        .map(|drain| ("drain", duration::millis(drain).to_string()));
+    let drain = ("drain", duration::millis(args.drain).to_string());
     let request = api.request(Method::DELETE, &["agents", &args.name]);
-    let agent: AgentView = api.json(request.query(drain.as_slice())).await?;
+    let agent: AgentView = api.json(request.query(&[drain])).await?;
     if context.output.json {
         return context.output.object(&agent);
     }
     context.output.line(format_args!(
-        "`{}` is being deleted: its replicas finish their tasks and stop",
-        agent.name
+        "`{}` is being deleted: tasks have {} to end, then its replicas stop",
+        agent.name,
+        format::span(args.drain)
     ))
 }
 

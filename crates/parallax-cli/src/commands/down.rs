@@ -52,16 +52,22 @@ mod linux {
         })?;
         let mut stopped = Vec::new();
         for role in [Role::Server, Role::Host] {
-            stopped.extend(stop(role, args.timeout, found, context)?);
+            let who = stop(role, args.timeout, found, context)?;
+            stopped.extend(who.map(|who| (role, who)));
         }
         client(async {
             let down = parallax_runtime::down(&dir, LEFTOVERS_DEADLINE).await;
             down.context("something of the agents is left")
         })?;
-        let server = stopped.contains(&Role::Server);
+        // Only now are its replicas known to be gone, too.
+        for (_, who) in &stopped {
+            context.output.note(format_args!("stopped {who}"));
+        }
+        let is_stopped = |role| stopped.iter().any(|(stopped, _)| *stopped == role);
+        let server = is_stopped(Role::Server);
         let down = Down {
             server,
-            host: stopped.contains(&Role::Host),
+            host: is_stopped(Role::Host),
             replicas: found.replicas,
             builds: found.builds,
         };
@@ -107,13 +113,13 @@ mod linux {
         (!parts.is_empty()).then(|| parts.join(" and "))
     }
 
-    /// The role, if there was one.
+    /// Ends the process of a role, if there is one; what it was, in words, with what ran under it.
     fn stop(
         role: Role,
         timeout: Duration,
         found: Census,
         context: &Context,
-    ) -> Result<Option<Role>> {
+    ) -> Result<Option<String>> {
         let word = role.as_str();
         if !running::is_claimed(&context.data_dir, role)? {
             return Ok(None);
@@ -135,8 +141,7 @@ mod linux {
             let ended = ends(role, KILL_PATIENCE, context)?;
             anyhow::ensure!(ended, "{who} (process {pid}) does not end");
         }
-        progress.line(format_args!("stopped {who}{with}"));
-        Ok(Some(role))
+        Ok(Some(format!("{who}{with}")))
     }
 
     /// The claim was held a moment ago, so the process is the one that the file names.

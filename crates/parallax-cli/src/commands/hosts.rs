@@ -41,8 +41,9 @@ async fn list(api: &Api, output: &Output) -> Result<()> {
     }
     if hosts.is_empty() {
         output.note(
-            "No host yet, so no agent can run. Make a token with `parallax hosts token`, and join \
-             a machine with `parallax host`.",
+            "No host has connected yet, and without one no agent runs. That of the server's own \
+             machine does so a moment after the start, unless it has none; another machine joins \
+             with `parallax host` and a token from `parallax hosts token`.",
         );
         return Ok(());
     }
@@ -50,7 +51,6 @@ async fn list(api: &Api, output: &Output) -> Result<()> {
         "NAME",
         "STATE",
         "LAST CONTACT",
-        "KIND",
         "ISOLATION",
         "TIERS",
         "LIMITS",
@@ -59,13 +59,10 @@ async fn list(api: &Api, output: &Output) -> Result<()> {
     output.table(header, &rows)
 }
 
-fn row(host: &HostView) -> Row<7> {
-    let (state, contact) = match host.connected {
-        true => (Cell::toned("connected", Tone::Good), "now".to_owned()),
-        false => (
-            Cell::toned("away", Tone::Bad),
-            format::ago(host.last_seen_at),
-        ),
+fn row(host: &HostView) -> Row<6> {
+    let state = match host.connected {
+        true => Cell::toned("connected", Tone::Good),
+        false => Cell::toned("away", Tone::Bad),
     };
     let isolation = match host.unsafe_no_isolation {
         true => Cell::toned(format!("{} (unsafe)", host.isolation), Tone::Bad),
@@ -74,8 +71,8 @@ fn row(host: &HostView) -> Row<7> {
     let row = Row::new([
         host.name.as_str().into(),
         state,
-        contact.into(),
-        host.kind.as_str().into(),
+        // Of a connected host, too: one that hangs is connected until its lease ends.
+        format::ago(host.last_seen_at).into(),
         isolation,
         host.isolation_tiers.join(", ").into(),
         host.limits.as_str().into(),
@@ -108,4 +105,36 @@ async fn token(api: &Api, output: &Output) -> Result<()> {
         api.url(),
     ));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_contact_of_a_connected_host_has_an_age_too() {
+        let then = "2026-01-01T00:00:00.000000Z";
+        let host: HostView = serde_json::from_value(serde_json::json!({
+            "id": "hst_01m82ckbwwq8anq0fmnngx4fns", "name": "edge", "connected": true,
+            "last_seen_at": then, "created_at": then, "kind": "local", "arch": "x86_64",
+            "os": "linux", "version": "0.1.0", "cpu_millis": 2000, "memory_bytes": 1024,
+            "isolation": "landlock", "isolation_tiers": [], "limits": "cgroup2", "builders": [],
+            "labels": {}, "unsafe_no_isolation": false, "max_replicas": 1,
+        }))
+        .expect("as the server answers");
+        let header = [
+            "NAME",
+            "STATE",
+            "LAST CONTACT",
+            "ISOLATION",
+            "TIERS",
+            "LIMITS",
+        ];
+        let lines = crate::table::lines(header, &[row(&host)], &Output::new(false, true));
+        let age = format::ago(host.last_seen_at);
+        assert!(
+            lines[1].starts_with(&format!("edge  connected  {age}  ")),
+            "{lines:#?}"
+        );
+    }
 }

@@ -57,7 +57,11 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
     if args.detached || args.idempotency_key.is_some() {
         return durable(call, &args, &api, context).await;
     }
-    let gone = format!("the call is given up, and `{}` is told to stop", args.name);
+    let gone = format!(
+        "the call is given up: the server asks `{}` to stop once it notices; what was done by then \
+         is done",
+        args.name
+    );
     let response = unless_interrupted(attached(call, &args, &api, &context.output), gone).await?;
     answer::print(&response, &api, &context.output).await
 }
@@ -125,29 +129,42 @@ async fn durable(call: RequestBuilder, args: &Args, api: &Api, context: &Context
 fn input(text: &str) -> Result<Box<RawValue>> {
     let (json, from) = match text.strip_prefix('@') {
         Some(path) => {
-            let read = fs::read_to_string(path);
+            let file = fs::File::open(path);
+            let read = file.and_then(|file| bounded(file));
             (
                 read.with_context(|| format!("reading the input {path}"))?,
                 path,
             )
         }
         None if text == "-" => {
-            let mut json = String::new();
-            let read = io::stdin().lock().read_to_string(&mut json);
-            read.context("reading the input from standard input")?;
-            (json, "standard input")
+            let read = bounded(io::stdin().lock());
+            let read = read.context("reading the input from standard input")?;
+            (read, "standard input")
         }
-        None => (text.to_owned(), "the input"),
+        None => (text.as_bytes().to_owned(), "the input"),
     };
     if json.len() > MAX_INLINE_BYTES {
-        let message = format!("{from} has more than {MAX_INLINE_BYTES} bytes");
+        let kib = MAX_INLINE_BYTES / 1024;
+        let message = format!("{from} has more than the {kib} KiB that a call may carry");
         return Err(Ended::new(Exit::Usage, message).into());
     }
+    let json = String::from_utf8(json).map_err(|error| {
+        let message = format!("{from} is not JSON: it is no UTF-8");
+        Ended::new(Exit::Usage, message).caused_by(error)
+    })?;
     RawValue::from_string(json).map_err(|error| {
         let message =
             format!("{from} is not JSON: {error}. A text needs quotes of its own: '\"hello\"'");
         Ended::new(Exit::Usage, message).into()
     })
+}
+
+/// All of it, or one byte more than a call may carry: a device has no end.
+fn bounded(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(MAX_INLINE_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -159,6 +176,14 @@ mod tests {
     fn an_input_is_sent_as_it_was_written() {
         let text = r#"{"n": 1.0, "big": 123456789012345678901234567890}"#;
         assert_eq!(input(text).expect("JSON").get(), text);
+    }
+
+    #[test]
+    fn an_input_without_an_end_is_refused() {
+        let error = input("@/dev/zero").expect_err("it has no end");
+        assert_eq!(exit::of(&error), Exit::Usage);
+        let expected = "/dev/zero has more than the 256 KiB that a call may carry";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]

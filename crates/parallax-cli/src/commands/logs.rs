@@ -212,7 +212,7 @@ impl<'a> Printer<'a> {
             return Ok(());
         }
         let message = format!(
-            "the lines of {} are out of reach now; they are not lost",
+            "the lines of {} are out of reach until their hosts are back",
             self.unavailable.join(", ")
         );
         Err(Ended::new(Exit::Unavailable, message).into())

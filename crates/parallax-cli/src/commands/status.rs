@@ -46,10 +46,7 @@ pub(crate) async fn print(view: &StatusView, api: &Api, output: &Output) -> Resu
         .replica_details
         .iter()
         .partition(|replica| replica.phase.is_over());
-    let earlier = format!(
-        "{} earlier replicas have ended; `parallax logs` has their lines.",
-        ended.len()
-    );
+    let earlier = earlier(ended.len(), &view.agent);
     // Those that have ended are of interest where there is nothing else to look at.
     let (shown, earlier) = match (live.is_empty(), ended.is_empty()) {
         (true, true) => return Ok(()),
@@ -64,6 +61,17 @@ pub(crate) async fn print(view: &StatusView, api: &Api, output: &Output) -> Resu
     let rows = shown.iter().map(|each| replica(each, &view.status));
     output.table(header, &rows.collect::<Vec<_>>())?;
     earlier.map_or(Ok(()), |words| output.line(words))
+}
+
+/// Their lines are there for as long as their hosts keep them, which nothing here says.
+fn earlier(ended: usize, agent: &str) -> String {
+    let (replicas, lines) = match ended {
+        1 => ("replica has", "its lines"),
+        _ => ("replicas have", "their lines"),
+    };
+    format!(
+        "{ended} earlier {replicas} ended; `parallax logs {agent}` shows what is kept of {lines}."
+    )
 }
 
 fn head(view: &StatusView, revision: Option<&RevisionView>, output: &Output) -> Vec<String> {
@@ -170,7 +178,8 @@ fn limit_words(means: &str, demand: Option<&Resources>) -> String {
 }
 
 fn replica(replica: &ReplicaView, status: &Status) -> Row<8> {
-    let running = replica.phase == ReplicaPhase::Running;
+    // While its host is away, nobody knows whether it still is.
+    let running = replica.phase == ReplicaPhase::Running && replica.host_connected;
     let up = replica.started_at.filter(|_| running).map(format::age);
     let row = Row::new([
         replica.id.to_string().into(),
@@ -207,10 +216,20 @@ fn replica_why(replica: &ReplicaView, said: &str) -> Option<String> {
     }
     let waits = replica.phase == ReplicaPhase::Running && !replica.registered;
     match (replica.reason.map(Reason::as_str), replica.message.as_str()) {
-        (None, "") => waits.then(|| "runs, and its agent has not registered yet".to_owned()),
+        (None, "") => waits.then(|| waiting(replica).to_owned()),
         (None, message) => Some(message.to_owned()),
         (Some(reason), "") => Some(reason.to_owned()),
         (Some(reason), message) => Some(format!("{reason}: {message}")),
+    }
+}
+
+/// Of a replica that was last seen to run and whose agent is not connected. Whether it ever was,
+/// nothing here says.
+fn waiting(replica: &ReplicaView) -> &'static str {
+    match (replica.host_connected, replica.want.as_str()) {
+        (false, _) => "ran when its host was last heard of; neither it nor the agent is connected",
+        (true, "stop") => "the process is still there",
+        (true, _) => "the process runs, and its agent is not connected",
     }
 }
 
@@ -238,7 +257,7 @@ fn how_it_ended(exit: &ExitView) -> String {
         _ if exit.out_of_memory => "ran out of memory".to_owned(),
         (Some(code), _) => format!("exited with code {code}"),
         (None, Some(signal)) => format!("was killed by signal {signal}"),
-        (None, None) => "was lost (nobody recorded its end)".to_owned(),
+        (None, None) => "ended, and nobody recorded how".to_owned(),
     }
 }
 

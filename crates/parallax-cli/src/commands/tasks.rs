@@ -275,8 +275,53 @@ fn cancelled(task: &TaskView) -> String {
         CancelState::Unresolved => {
             format!("{id}: the agent did not answer the cancel; the work may still go on")
         }
-        _ => {
-            format!("{id}: the agent was asked to stop; follow it with `parallax tasks watch {id}`")
+        CancelState::Acked => {
+            format!(
+                "{id}: the agent answered that it is too late, or that it does not know the task"
+            )
         }
+        CancelState::None | CancelState::Requested | CancelState::Stopped => {
+            // Whether it has reached the agent, nobody says before the agent does.
+            let when = match task.state {
+                TaskState::Suspect => "; its agent is not connected, and is told when it is back",
+                _ => "",
+            };
+            format!("{id}: a stop is asked for{when}; follow it with `parallax tasks watch {id}`")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancel_says_what_was_heard_and_no_more() {
+        let said = |state: &str, cancel: &str| {
+            let then = "2026-01-01T00:00:00.000000Z";
+            let task: TaskView = serde_json::from_value(serde_json::json!({
+                "id": "tsk_01m827453av134er6b511ct0b2", "agent": "a", "capability": "c",
+                "state": state, "cancel": cancel, "attempt": 1, "caller": "me",
+                "created_at": then, "updated_at": then,
+            }))
+            .expect("as the server answers");
+            let words = cancelled(&task);
+            let (_, words) = words.split_at(task.id.to_string().len());
+            words
+                .split("; follow")
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        assert_eq!(said("cancelled", "stopped"), " is cancelled");
+        assert_eq!(said("running", "requested"), ": a stop is asked for");
+        assert_eq!(
+            said("suspect", "requested"),
+            ": a stop is asked for; its agent is not connected, and is told when it is back"
+        );
+        assert_eq!(
+            said("running", "acked"),
+            ": the agent answered that it is too late, or that it does not know the task"
+        );
     }
 }

@@ -173,6 +173,33 @@ async fn ctrl_c_ends_the_waiting_and_says_what_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_ctrl_c_ends_does_not_say_that_the_agent_knows() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let behaviour = Behaviour {
+        pace: Pace::OnRelease,
+        ..Behaviour::default()
+    };
+    let agent = agent(&home, &server, behaviour).await;
+    let call = home
+        .command(&["invoke", "parrot", "echo", "[1]"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    home.until("the agent has the call", || agent.tally().started() == 1);
+    // It hears nothing any more, and so tells nobody.
+    server.signal(Signal::STOP);
+    let pid = i32::try_from(call.id()).ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("a process id"), Signal::INT).expect("the command is ours");
+    let said = said(call.wait_with_output().expect("it ends"));
+    server.signal(Signal::CONT);
+    assert_eq!(said.code, Some(130), "{said:#?}");
+    let expected = "the call is given up: the server asks `parrot` to stop once it notices";
+    assert!(said.err.starts_with(expected), "{said:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_is_cancelled_says_so() {
     let home = Home::new();
     let server = home.serve(&[]);

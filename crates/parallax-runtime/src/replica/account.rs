@@ -108,9 +108,11 @@ fn describe(end: &End, wanted: bool, now: Timestamp) -> LastEnd {
         _ if record.code == Some(0) => (Some(Reason::ExitedEarly), early(&exit)),
         _ => (None, exit.to_string()),
     };
+    // A command that could not be executed was no process, and nothing of it has ended.
+    let was_process = record.cause != ExitCause::StartFailed;
     LastEnd {
         at: exit.ended_at,
-        exit: Some(exit),
+        exit: was_process.then_some(exit),
         reason,
         message,
         on_purpose,

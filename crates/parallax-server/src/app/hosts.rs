@@ -333,7 +333,7 @@ impl App {
         self.hosts.get(host).ok_or_else(|| {
             Error::new(
                 Code::HostUnavailable,
-                "the host with this data is not connected; nothing is lost",
+                "the host with this data is not connected; it can be read when the host is back",
             )
         })
     }

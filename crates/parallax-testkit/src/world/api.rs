@@ -12,7 +12,7 @@ use parallax_api::keys::{CreateKey, CreatedKey};
 use parallax_api::registry::RegistryEntry;
 use parallax_api::tasks::TaskView;
 use parallax_api::{Page, Problem};
-use parallax_core::status::{Phase, Reason};
+use parallax_core::status::{Phase, Reason, Verdict};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
@@ -365,8 +365,8 @@ fn is_settled(view: &StatusView) -> bool {
         .replica_details
         .iter()
         .filter(|replica| !replica.phase.is_over());
-    (view.status.phase, view.status.reason) == (Phase::Ready, None)
-        && view.status.observed_generation == view.generation
+    view.status.phase == Phase::Ready
+        && view.verdict(view.generation) == Verdict::Done
         && (counts.ready, counts.updated) == (counts.desired, counts.desired)
         && present.clone().count() == counts.desired as usize
         && present.all(|replica| replica.ready && replica.host_connected)

@@ -61,7 +61,7 @@ export interface BuildView {
   /** The step, its exit code, its last line. */
   readonly message: string
   readonly phase: 'queued' | 'fetching' | 'planning' | 'running' | 'succeeded' | 'failed' | 'cancelled'
-  readonly reason?: 'BuildFailed' | 'BuildCancelled' | 'BuildTimedOut' | 'SourceUnavailable' | 'PlanFailed' | 'StartCommandMissing' | 'StartFailed' | 'CrashLoop' | 'ExitedEarly' | 'OutOfMemory' | 'NotRegistered' | 'ProbeFailed' | 'Unschedulable' | 'ImagePull' | 'NoContainerRuntime' | 'QuotaExceeded' | 'IsolationUnavailable' | 'SecretMissing' | 'HostLost' | 'ShimLost' | 'StorageFull' | 'ScaledToZero' | 'RollingOut'
+  readonly reason?: 'BuildFailed' | 'BuildCancelled' | 'BuildTimedOut' | 'SourceUnavailable' | 'PlanFailed' | 'StartCommandMissing' | 'StartFailed' | 'CrashLoop' | 'ExitedEarly' | 'OutOfMemory' | 'NotRegistered' | 'ProbeFailed' | 'Unschedulable' | 'IsolationUnavailable' | 'HostLost' | 'ShimLost' | 'StorageFull' | 'ScaledToZero' | 'RollingOut'
   readonly source_digest: string
   readonly started_at?: Time | null
 }
@@ -220,7 +220,7 @@ export interface HostView {
   readonly arch: string
   /** Languages that it builds. */
   readonly builders: readonly string[]
-  /** Whether its session is open now. */
+  /** Whether its session is open now. One that hangs counts as connected for 20 seconds. */
   readonly connected: boolean
   /** In thousandths of a core. */
   readonly cpu_millis: number
@@ -230,9 +230,13 @@ export interface HostView {
   readonly isolation: string
   /** Tiers that an agent may demand there. */
   readonly isolation_tiers: readonly string[]
-  /** `local` or `kubernetes`. */
+  /**
+   * What replicas are there: `local`, processes of the host's machine, whichever machine that is;
+   * or `kubernetes`.
+   */
   readonly kind: string
   readonly labels: Readonly<Record<string, string>>
+  /** Its last heartbeat. */
   readonly last_seen_at: Time
   /** How limits are enforced: `cgroup1`, `cgroup2`, `rlimit`. */
   readonly limits: string
@@ -528,7 +532,7 @@ export interface ReplicaView {
   readonly pid?: number | null
   /** Whether it takes work: it runs, its agent is registered, and its probe (if any) passes. */
   readonly ready: boolean
-  readonly reason?: 'BuildFailed' | 'BuildCancelled' | 'BuildTimedOut' | 'SourceUnavailable' | 'PlanFailed' | 'StartCommandMissing' | 'StartFailed' | 'CrashLoop' | 'ExitedEarly' | 'OutOfMemory' | 'NotRegistered' | 'ProbeFailed' | 'Unschedulable' | 'ImagePull' | 'NoContainerRuntime' | 'QuotaExceeded' | 'IsolationUnavailable' | 'SecretMissing' | 'HostLost' | 'ShimLost' | 'StorageFull' | 'ScaledToZero' | 'RollingOut'
+  readonly reason?: 'BuildFailed' | 'BuildCancelled' | 'BuildTimedOut' | 'SourceUnavailable' | 'PlanFailed' | 'StartCommandMissing' | 'StartFailed' | 'CrashLoop' | 'ExitedEarly' | 'OutOfMemory' | 'NotRegistered' | 'ProbeFailed' | 'Unschedulable' | 'IsolationUnavailable' | 'HostLost' | 'ShimLost' | 'StorageFull' | 'ScaledToZero' | 'RollingOut'
   /** Whether its agent is connected now. */
   readonly registered: boolean
   /** Tasks that it was given since the server started. */
@@ -587,7 +591,7 @@ export interface Status {
   /** The generation that this status speaks of; behind `generation` while a change is under way. */
   readonly observed_generation: number
   readonly phase: 'Pending' | 'Building' | 'Starting' | 'Ready' | 'Degraded' | 'Failed' | 'Suspended' | 'Draining' | 'Deleted'
-  readonly reason?: 'BuildFailed' | 'BuildCancelled' | 'BuildTimedOut' | 'SourceUnavailable' | 'PlanFailed' | 'StartCommandMissing' | 'StartFailed' | 'CrashLoop' | 'ExitedEarly' | 'OutOfMemory' | 'NotRegistered' | 'ProbeFailed' | 'Unschedulable' | 'ImagePull' | 'NoContainerRuntime' | 'QuotaExceeded' | 'IsolationUnavailable' | 'SecretMissing' | 'HostLost' | 'ShimLost' | 'StorageFull' | 'ScaledToZero' | 'RollingOut'
+  readonly reason?: 'BuildFailed' | 'BuildCancelled' | 'BuildTimedOut' | 'SourceUnavailable' | 'PlanFailed' | 'StartCommandMissing' | 'StartFailed' | 'CrashLoop' | 'ExitedEarly' | 'OutOfMemory' | 'NotRegistered' | 'ProbeFailed' | 'Unschedulable' | 'IsolationUnavailable' | 'HostLost' | 'ShimLost' | 'StorageFull' | 'ScaledToZero' | 'RollingOut'
   readonly replicas: ReplicaCounts
   /** When phase or reason last changed. */
   readonly since: Time

@@ -26,6 +26,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
         let message = "a host works for a server: name it with --server URL or PARALLAX_URL";
         return Err(Ended::new(Exit::Usage, message).into());
     };
+    crate::client::address(&url)?;
     let claim = Claim::take(&context.data_dir, Role::Host)?;
     let credential = credential(&args, &context.data_dir)?;
     let name = match args.name {

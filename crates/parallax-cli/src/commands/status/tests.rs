@@ -140,3 +140,52 @@ fn a_phase_that_rests_on_what_was_before_has_a_question_mark() {
         "  replicas   0 ready, 1 not heard of yet, 2 up to date, 2 wanted"
     );
 }
+
+#[test]
+fn of_a_replica_that_cannot_be_seen_only_what_was_seen_is_said() {
+    let mut view = view();
+    let one = &mut view.replica_details[0];
+    one.phase = ReplicaPhase::Running;
+    (one.reason, one.exit) = (None, None);
+    one.message.clear();
+    one.started_at = Some(view.status.since);
+    let shown = |one: &ReplicaView| {
+        let rows = [replica(one, &view.status)];
+        let header = ["", "", "", "", "", "", "", "UP"];
+        crate::table::lines(header, &rows, &Output::new(false, true))
+    };
+    let one = &mut view.replica_details[0].clone();
+    let lines = shown(one);
+    assert!(
+        !lines[1].ends_with('-'),
+        "its host says that it runs: {lines:#?}"
+    );
+    assert_eq!(
+        lines[2],
+        "  the process runs, and its agent is not connected"
+    );
+    one.host_connected = false;
+    let lines = shown(one);
+    assert!(
+        lines[1].ends_with("running, host away  2  -  23.5 GiB  0  -"),
+        "{lines:#?}"
+    );
+    assert!(
+        lines[2].starts_with("  ran when its host was last heard of"),
+        "{lines:#?}"
+    );
+    (one.host_connected, one.want) = (true, "stop".to_owned());
+    assert_eq!(shown(one)[2], "  the process is still there");
+}
+
+#[test]
+fn earlier_replicas_are_counted_and_their_lines_not_promised() {
+    assert_eq!(
+        earlier(1, "a"),
+        "1 earlier replica has ended; `parallax logs a` shows what is kept of its lines."
+    );
+    assert_eq!(
+        earlier(2, "a"),
+        "2 earlier replicas have ended; `parallax logs a` shows what is kept of their lines."
+    );
+}

@@ -95,6 +95,7 @@ fn a_command_that_cannot_be_started_says_what_the_shim_said() {
     let last = next.last.clone().expect("it ended");
     assert_eq!(reason(&next), Some(Reason::StartFailed));
     assert_eq!(last.message, "no such program");
+    assert_eq!(last.exit, None, "there was no process that could end");
 }
 
 #[test]

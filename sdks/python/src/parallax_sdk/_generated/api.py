@@ -82,7 +82,7 @@ class BuildView(_BuildView, total=False):
     """A build of a source on a host."""
 
     ended_at: Time | None
-    reason: Literal['BuildFailed', 'BuildCancelled', 'BuildTimedOut', 'SourceUnavailable', 'PlanFailed', 'StartCommandMissing', 'StartFailed', 'CrashLoop', 'ExitedEarly', 'OutOfMemory', 'NotRegistered', 'ProbeFailed', 'Unschedulable', 'ImagePull', 'NoContainerRuntime', 'QuotaExceeded', 'IsolationUnavailable', 'SecretMissing', 'HostLost', 'ShimLost', 'StorageFull', 'ScaledToZero', 'RollingOut']
+    reason: Literal['BuildFailed', 'BuildCancelled', 'BuildTimedOut', 'SourceUnavailable', 'PlanFailed', 'StartCommandMissing', 'StartFailed', 'CrashLoop', 'ExitedEarly', 'OutOfMemory', 'NotRegistered', 'ProbeFailed', 'Unschedulable', 'IsolationUnavailable', 'HostLost', 'ShimLost', 'StorageFull', 'ScaledToZero', 'RollingOut']
     started_at: Time | None
 
 
@@ -593,7 +593,7 @@ class ReplicaView(_ReplicaView, total=False):
     exit: ExitView | None
     memory_bytes: int | None
     pid: int | None
-    reason: Literal['BuildFailed', 'BuildCancelled', 'BuildTimedOut', 'SourceUnavailable', 'PlanFailed', 'StartCommandMissing', 'StartFailed', 'CrashLoop', 'ExitedEarly', 'OutOfMemory', 'NotRegistered', 'ProbeFailed', 'Unschedulable', 'ImagePull', 'NoContainerRuntime', 'QuotaExceeded', 'IsolationUnavailable', 'SecretMissing', 'HostLost', 'ShimLost', 'StorageFull', 'ScaledToZero', 'RollingOut']
+    reason: Literal['BuildFailed', 'BuildCancelled', 'BuildTimedOut', 'SourceUnavailable', 'PlanFailed', 'StartCommandMissing', 'StartFailed', 'CrashLoop', 'ExitedEarly', 'OutOfMemory', 'NotRegistered', 'ProbeFailed', 'Unschedulable', 'IsolationUnavailable', 'HostLost', 'ShimLost', 'StorageFull', 'ScaledToZero', 'RollingOut']
     started_at: Time | None
 
 
@@ -636,7 +636,7 @@ class _Status(TypedDict):
 class Status(_Status, total=False):
     """How an agent is, derived from observations alone."""
 
-    reason: Literal['BuildFailed', 'BuildCancelled', 'BuildTimedOut', 'SourceUnavailable', 'PlanFailed', 'StartCommandMissing', 'StartFailed', 'CrashLoop', 'ExitedEarly', 'OutOfMemory', 'NotRegistered', 'ProbeFailed', 'Unschedulable', 'ImagePull', 'NoContainerRuntime', 'QuotaExceeded', 'IsolationUnavailable', 'SecretMissing', 'HostLost', 'ShimLost', 'StorageFull', 'ScaledToZero', 'RollingOut']
+    reason: Literal['BuildFailed', 'BuildCancelled', 'BuildTimedOut', 'SourceUnavailable', 'PlanFailed', 'StartCommandMissing', 'StartFailed', 'CrashLoop', 'ExitedEarly', 'OutOfMemory', 'NotRegistered', 'ProbeFailed', 'Unschedulable', 'IsolationUnavailable', 'HostLost', 'ShimLost', 'StorageFull', 'ScaledToZero', 'RollingOut']
 
 
 class StatusView(Status):
