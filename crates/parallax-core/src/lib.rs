@@ -11,12 +11,15 @@
 
 pub mod agent;
 pub mod backoff;
+pub mod blob;
 pub mod build;
 pub mod deploy;
 pub mod error;
 pub mod event;
 pub mod host;
 pub mod id;
+pub mod instance;
+pub mod json;
 pub mod key;
 pub mod manifest;
 pub mod name;

@@ -1,9 +1,19 @@
-//! Tasks: their states and what may follow what.
+//! Tasks: their states, values and outcomes. What follows what is in [`transition`].
+
+mod outcome;
+pub mod transition;
+mod value;
 
 use crate::id::{AgentId, TaskId, TenantId};
 use crate::name::Name;
 use crate::time::Timestamp;
 use crate::word::words;
+
+pub use outcome::{
+    CancelAck, Confidence, Evidence, MoreThanAll, Outcome, Partial, Ppm, Problem, Progress,
+    Success, Usage,
+};
+pub use value::{Payload, TaskContext};
 
 /// Largest value that travels inside a frame or a row; larger ones are blobs.
 pub const MAX_INLINE_BYTES: usize = 256 * 1024;
@@ -11,22 +21,6 @@ pub const MAX_INLINE_BYTES: usize = 256 * 1024;
 pub const MAX_BLOB_BYTES: u64 = 64 * 1024 * 1024;
 /// Tries of an idempotent capability, the first included.
 pub const MAX_ATTEMPTS: u32 = 3;
-
-/// A value, inline or named.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Payload {
-    /// UTF-8 JSON, at most [`MAX_INLINE_BYTES`].
-    Json(Vec<u8>),
-    Blob(BlobRef),
-}
-
-/// A stored value: digest, size and media type.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct BlobRef {
-    pub digest: String,
-    pub size_bytes: u64,
-    pub media_type: String,
-}
 
 /// A durable task.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,10 +42,9 @@ pub struct Task {
     pub attempt: u32,
     /// The instance that the attempt was given to, and that instance's lease epoch.
     pub instance_uuid: Option<String>,
-    /// W3C trace context and conversation ids, as JSON.
-    pub context_json: String,
-    /// The outcome as JSON, once there is one.
-    pub outcome_json: Option<String>,
+    pub context: TaskContext,
+    /// How it ended, once it has.
+    pub outcome: Option<Outcome>,
     pub caller: String,
     pub deadline: Option<Timestamp>,
     /// Not dispatched again before then.
@@ -96,18 +89,6 @@ impl TaskState {
     pub const fn is_leased(self) -> bool {
         matches!(self, Self::Dispatched | Self::Running | Self::Suspect)
     }
-
-    /// Whether a task may go from here to `next`. Ends are final.
-    #[must_use]
-    pub const fn may_become(self, next: Self) -> bool {
-        match self {
-            Self::Queued => !matches!(next, Self::Queued | Self::Running | Self::Suspect),
-            Self::Dispatched => !matches!(next, Self::Dispatched),
-            Self::Running => !matches!(next, Self::Dispatched | Self::Running),
-            Self::Suspect => !matches!(next, Self::Dispatched | Self::Suspect),
-            _ => false,
-        }
-    }
 }
 
 words! {
@@ -147,26 +128,6 @@ pub fn after_loss(idempotent: bool, attempt: u32) -> AfterLoss {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ends_are_final() {
-        for end in TaskState::ALL.iter().copied().filter(|s| s.is_terminal()) {
-            assert!(
-                TaskState::ALL
-                    .iter()
-                    .copied()
-                    .all(|next| !end.may_become(next)),
-                "{end}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_task_is_never_leased_without_being_dispatched() {
-        assert!(!TaskState::Queued.may_become(TaskState::Running));
-        assert!(TaskState::Dispatched.may_become(TaskState::Running));
-        assert!(TaskState::Suspect.may_become(TaskState::Queued));
-    }
 
     #[test]
     fn only_idempotent_tasks_are_tried_again_and_not_for_ever() {

@@ -3,6 +3,12 @@
 //! `cargo xtask codegen` writes `generated/`; this crate has no build script, so that building
 //! needs no protobuf compiler.
 
+mod instance;
+mod task;
+
+pub use instance::InvalidSchema;
+pub use task::{InvalidAnswer, InvalidValue};
+
 /// The `parallax.v1` package.
 #[expect(
     clippy::all,

@@ -21,9 +21,7 @@ mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use call::{
-    Call, CallContext, CallDeadline, DurableEvent, DurableEventKind, Outcome, Sink, Update, problem,
-};
+pub use call::{Call, CallDeadline, CallEvent, CallNews, DurableEvent, Sink, Update};
 pub use directory::{Directory, RegistryChange};
 pub use group::{CancelRequest, Group, Placed, Refused, Reservation, SlotId};
 pub(crate) use group::{Joining, Restored};

@@ -19,7 +19,7 @@ pub(crate) use agents::AgentGateway;
 pub(crate) use blobs::BlobGateway;
 pub(crate) use hosts::HostGateway;
 pub(crate) use registry::RegistryGateway;
-pub(crate) use session::{MAX_FRAME_BYTES, check_payload};
+pub(crate) use session::MAX_FRAME_BYTES;
 pub(crate) use tasks::TaskGateway;
 
 /// The metadata key that carries an error's stable code.

@@ -7,7 +7,7 @@ use parallax_core::id::HostId;
 use parallax_core::key::Principal;
 use parallax_core::manifest::AgentSpec;
 use parallax_core::name::Name;
-use parallax_core::task::{Task, TaskState};
+use parallax_core::task::{Payload, Task, TaskContext, TaskState};
 use parallax_core::time::Timestamp;
 use parallax_proto::v1;
 use parallax_store::{BlobStore, Store, agents, replicas, tasks};
@@ -23,7 +23,7 @@ use crate::app::{App, Limits, Parts, Receipt};
 use crate::auth::bootstrap;
 use crate::auth::token::Secret;
 use crate::clock::Clock;
-use crate::dispatch::{CallContext, DurableEvent, Group};
+use crate::dispatch::{DurableEvent, Group};
 use crate::hosts::Connection;
 use crate::jobs::reconcile::reconcile;
 
@@ -130,11 +130,9 @@ impl World {
             request: Invocation {
                 agent: "scorer".to_owned(),
                 capability: "score".to_owned(),
-                input: v1::Payload {
-                    content: Some(v1::payload::Content::Json(b"{}".to_vec().into())),
-                },
+                input: Payload::default(),
                 deadline: None,
-                context: CallContext::default(),
+                context: TaskContext::default(),
             },
             idempotency_key: key.map(str::to_owned),
         }

@@ -7,13 +7,13 @@
 //!
 //! Each tenant has a folder of its own, so that none can learn from a digest what another has.
 
-use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use parallax_core::blob::BlobDigest;
 use parallax_core::error::{Code, Error};
 use parallax_core::id::TenantId;
 use sha2::{Digest as _, Sha256};
@@ -50,58 +50,6 @@ impl From<BlobError> for Error {
             BlobError::Io { .. } => return Self::internal(error),
         };
         Self::new(code, error.to_string()).caused_by(error)
-    }
-}
-
-/// A digest of the form `sha256:` and 64 hexadecimal digits in lower case: nothing that could
-/// lead out of the store's folder.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BlobDigest(String);
-
-/// Why a text is not a digest.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a digest is `sha256:` and 64 hexadecimal digits in lower case")]
-pub struct MalformedDigest;
-
-impl BlobDigest {
-    const PREFIX: &str = "sha256:";
-
-    fn of(hash: Sha256) -> Self {
-        let mut text = Self::PREFIX.to_owned();
-        for byte in hash.finalize() {
-            write!(text, "{byte:02x}").expect("a string takes any text");
-        }
-        Self(text)
-    }
-
-    /// With its prefix.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn hex(&self) -> &str {
-        &self.0[Self::PREFIX.len()..]
-    }
-}
-
-impl std::str::FromStr for BlobDigest {
-    type Err = MalformedDigest;
-
-    fn from_str(text: &str) -> Result<Self, MalformedDigest> {
-        let hex = text.strip_prefix(Self::PREFIX).ok_or(MalformedDigest)?;
-        let valid = hex.len() == 64 && hex.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
-        if valid {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(MalformedDigest)
-        }
-    }
-}
-
-impl std::fmt::Display for BlobDigest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -311,7 +259,7 @@ impl BlobWriter {
     #[must_use]
     pub fn written(&self) -> Stored {
         Stored {
-            digest: BlobDigest::of(self.hash.clone()),
+            digest: digest_of(self.hash.clone()),
             size_bytes: self.size_bytes,
         }
     }
@@ -319,7 +267,7 @@ impl BlobWriter {
     /// Flushes the blob to the disk and puts it in place under its digest, which must be
     /// `expected` if that is given. After this returns, the blob survives a crash.
     pub async fn finish(mut self, expected: Option<&BlobDigest>) -> Result<Stored, BlobError> {
-        let found = BlobDigest::of(self.hash);
+        let found = digest_of(self.hash);
         if let Some(expected) = expected.filter(|&expected| *expected != found) {
             return Err(BlobError::DigestMismatch {
                 expected: expected.clone(),
@@ -381,6 +329,10 @@ impl Drop for Scratch {
         // What cannot be removed now is removed at the next start.
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+fn digest_of(hash: Sha256) -> BlobDigest {
+    BlobDigest::of_sha256(hash.finalize().into())
 }
 
 fn place(tenant_folder: &Path, digest: &BlobDigest) -> PathBuf {

@@ -45,9 +45,7 @@ pub mod tenants;
 mod tx;
 mod value;
 
-pub use blob_store::{
-    BlobDigest, BlobError, BlobStore, BlobWriter, MalformedDigest, Scratch, Stored,
-};
+pub use blob_store::{BlobError, BlobStore, BlobWriter, Scratch, Stored};
 pub use error::{Constraint, StoreError};
 pub use page::{Listed, Page};
 pub use store::{Config, Store, Work};

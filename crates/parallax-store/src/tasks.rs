@@ -1,6 +1,7 @@
 //! Durable tasks.
 
 use parallax_core::id::{TaskId, TenantId};
+use parallax_core::json;
 use parallax_core::name::Name;
 use parallax_core::task::{Payload, Task, TaskState};
 use parallax_core::time::Timestamp;
@@ -24,7 +25,7 @@ macro_rules! columns {
 pub async fn insert_or_get(tx: &mut Tx, task: &Task) -> Result<Option<Task>, StoreError> {
     tx.check(task.tenant, "task")?;
     let (json, blob) = match &task.input {
-        Payload::Json(json) => (Some(json), None),
+        Payload::Json(json) => (Some(json.as_bytes()), None),
         Payload::Blob(blob) => (None, Some(Json(blob))),
     };
     let inserted = tx
@@ -49,8 +50,8 @@ pub async fn insert_or_get(tx: &mut Tx, task: &Task) -> Result<Option<Task>, Sto
                 task.cancel,
                 task.attempt,
                 task.instance_uuid,
-                task.context_json,
-                task.outcome_json,
+                Json(&task.context),
+                task.outcome.as_ref().map(Json),
                 task.caller,
                 task.deadline,
                 task.not_before,
@@ -144,7 +145,7 @@ pub async fn update(
                 task.cancel,
                 task.attempt,
                 task.instance_uuid,
-                task.outcome_json,
+                task.outcome.as_ref().map(Json),
                 task.deadline,
                 task.not_before,
                 task.updated_at,
@@ -212,7 +213,10 @@ pub async fn prune(tx: &mut Tx, before: Timestamp, limit: u32) -> Result<u64, St
 
 fn read(row: &Row) -> Result<Task, StoreError> {
     let input = match row.opt_bytes("input_json")? {
-        Some(json) => Payload::Json(json),
+        Some(bytes) => Payload::Json(
+            json::Json::parse(bytes.into())
+                .map_err(|error| StoreError::corrupt("column `input_json`", error))?,
+        ),
         None => Payload::Blob(row.json("input_blob_json")?),
     };
     Ok(Task {
@@ -228,8 +232,8 @@ fn read(row: &Row) -> Result<Task, StoreError> {
         cancel: row.parse("cancel")?,
         attempt: row.count("attempt")?,
         instance_uuid: row.opt_text("instance_uuid")?,
-        context_json: row.text("context_json")?,
-        outcome_json: row.opt_text("outcome_json")?,
+        context: row.json("context_json")?,
+        outcome: row.opt_json("outcome_json")?,
         caller: row.text("caller")?,
         deadline: row.opt_time("deadline")?,
         not_before: row.opt_time("not_before")?,

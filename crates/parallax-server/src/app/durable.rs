@@ -1,11 +1,9 @@
 //! What becomes of durable tasks' attempts: every transition is committed, then acted upon.
 
-mod convert;
-mod transition;
-
 use std::sync::Arc;
 
 use parallax_core::error::{Error, Result};
+use parallax_core::task::transition::{self, News};
 use parallax_core::task::{CancelState, Task, TaskState};
 use parallax_store::tasks;
 use parallax_telemetry::trace::CallSpan;
@@ -14,12 +12,7 @@ use tokio::time::Instant;
 use super::App;
 use super::tasks::append_task_event;
 use crate::dispatch::{
-    Call, CallDeadline, DurableEvent, DurableEventKind, Group, Placed, Reservation, Restored, Sink,
-};
-
-pub use convert::{
-    context_from_json, context_to_json, outcome_from_json, outcome_to_json, payload_to_core,
-    payload_to_wire, problem_json,
+    Call, CallDeadline, DurableEvent, Group, Placed, Reservation, Restored, Sink,
 };
 
 impl App {
@@ -30,26 +23,23 @@ impl App {
         let sink = Sink::Durable(self.durable.clone());
         match reservation.send(&call, row.attempt, sink) {
             Placed::Sent => {}
-            Placed::Gone => self.tell(call, row.attempt, DurableEventKind::NeverReceived),
-            Placed::Withdrawn => self.tell(call, row.attempt, DurableEventKind::Withdrawn),
+            Placed::Gone => self.tell(call, row.attempt, News::NeverReceived),
+            Placed::Withdrawn => self.tell(call, row.attempt, News::Withdrawn),
         }
     }
 
     /// Has a task that was not sent looked at again. Where its row does not say that it was, as
     /// after a commit that failed, this changes nothing.
     pub(crate) fn not_sent(&self, row: &Task) {
-        self.tell(
-            self.call_of(row),
-            row.attempt,
-            DurableEventKind::NeverReceived,
-        );
+        self.tell(self.call_of(row), row.attempt, News::NeverReceived);
     }
 
-    fn tell(&self, call: Arc<Call>, attempt: u32, kind: DurableEventKind) {
+    fn tell(&self, call: Arc<Call>, attempt: u32, news: News) {
         let event = DurableEvent {
             call,
             attempt,
-            kind,
+            news,
+            from: None,
         };
         // The commit job lives as long as the server; the next start restores what it leaves.
         drop(self.durable.send(event));
@@ -61,7 +51,7 @@ impl App {
     /// Whatever the store says; what was not sent stays queued.
     pub async fn dispatch_queued(&self, rows: Vec<Task>) -> Result<()> {
         let mut sends = Vec::new();
-        for mut row in rows {
+        for row in rows {
             if row.deadline.is_some_and(|end| end <= self.clock.now()) {
                 sends.push(futures::future::Either::Left(self.expire_queued(row)));
                 continue;
@@ -73,8 +63,6 @@ impl App {
             let Some(reservation) = group.reserve_or_wait(row.id, &row.capability) else {
                 continue;
             };
-            row.attempt += 1;
-            row.instance_uuid = Some(reservation.uuid.clone());
             sends.push(futures::future::Either::Right(
                 self.dispatch_one(reservation, row),
             ));
@@ -85,11 +73,9 @@ impl App {
         Ok(())
     }
 
-    async fn dispatch_one(&self, reservation: Reservation, mut row: Task) -> Result<()> {
-        let expected = (TaskState::Queued, row.attempt - 1);
-        row.state = TaskState::Dispatched;
-        row.not_before = None;
-        row.updated_at = self.clock.now();
+    async fn dispatch_one(&self, reservation: Reservation, row: Task) -> Result<()> {
+        let expected = (row.state, row.attempt);
+        let row = transition::dispatched(row, reservation.uuid.clone(), self.clock.now());
         match self.transition(row.clone(), expected).await {
             Ok(true) => self.send_durable(reservation, &row),
             // It was cancelled or taken meanwhile; the place is given back.
@@ -105,8 +91,7 @@ impl App {
 
     async fn expire_queued(&self, row: Task) -> Result<()> {
         let expected = (row.state, row.attempt);
-        let mut row = transition::expired_in_queue(row);
-        row.updated_at = self.clock.now();
+        let row = transition::expired_in_queue(row, self.clock.now());
         self.transition(row, expected).await.map(drop)
     }
 
@@ -154,14 +139,14 @@ impl App {
 
     fn call_of(&self, row: &Task) -> Arc<Call> {
         let now = self.clock.now();
-        let mut context = context_from_json(&row.context_json);
+        let mut context = row.context.clone();
         context.message_id = format!("{}/{}", row.id, row.attempt);
         Arc::new(Call {
             tenant: row.tenant,
             id: row.id,
             agent: row.agent_name.clone(),
             capability: row.capability.clone(),
-            input: payload_to_wire(&row.input),
+            input: row.input.clone(),
             idempotency_key: row
                 .idempotency_key
                 .clone()
@@ -189,7 +174,7 @@ impl App {
                     let Some(row) = tasks::get(tx, event.call.id).await? else {
                         return Ok::<_, Error>(None);
                     };
-                    let Some(next) = transition::next(&row, event.attempt, &event.kind, *now)
+                    let Some(next) = transition::next(&row, event.attempt, &event.news, *now)
                     else {
                         return Ok(None);
                     };
@@ -203,7 +188,7 @@ impl App {
         if written.await? == Some(TaskState::Queued) {
             self.queue.notify_one();
         }
-        if let DurableEventKind::Ended { from, .. } = event.kind {
+        if let Some(from) = event.from {
             // Committed, or of no interest any more: the agent may drop it.
             if let Some(group) = self.directory.find(event.call.tenant, &event.call.agent) {
                 group.committed(from, event.call.id, event.attempt);

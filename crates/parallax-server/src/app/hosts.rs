@@ -9,6 +9,7 @@ mod observed;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parallax_core::blob::BlobDigest;
 use parallax_core::error::{Code, Error, Result};
 use parallax_core::event::Subject;
 use parallax_core::host::{Contact, Host, HostFacts};
@@ -16,7 +17,7 @@ use parallax_core::id::{HostId, KeyId, TenantId};
 use parallax_core::key::{ApiKey, Principal, PrincipalKind, Scope};
 use parallax_core::name::Name;
 use parallax_proto::v1;
-use parallax_store::{BlobDigest, Listed, Page, agents, events, hosts, keys};
+use parallax_store::{Listed, Page, agents, events, hosts, keys};
 use tokio::sync::mpsc;
 use tonic::Status;
 

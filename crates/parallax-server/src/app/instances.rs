@@ -1,13 +1,16 @@
 //! Admitting agent instances, and what follows from their coming and going.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parallax_core::error::{Code, Error, Result};
+use parallax_core::instance::{Capability, Sdk};
+use parallax_core::json::Json;
 use parallax_core::key::{Principal, PrincipalKind};
 use parallax_core::name::Name;
 use parallax_core::replica::Want;
-use parallax_proto::v1;
 use parallax_store::{agents, instances, replicas};
+use serde_json::Value;
 use tokio::sync::OwnedRwLockReadGuard;
 use tokio::time::Instant;
 
@@ -18,6 +21,17 @@ use crate::dispatch::{Group, Peer, RegistryChange, SlotId};
 const MAX_HELLO_ITEMS: usize = 1024;
 /// Longest capability or label name.
 const MAX_WORD: usize = 128;
+
+/// What an instance says of itself when it connects.
+#[derive(Debug, Clone, Default)]
+pub struct Hello {
+    pub agent_name: String,
+    /// Of the process: a newer session with the same one supersedes the older.
+    pub instance_uuid: String,
+    pub sdk: Sdk,
+    pub capabilities: Vec<Capability>,
+    pub labels: BTreeMap<String, String>,
+}
 
 /// An instance that may join.
 pub struct Admitted {
@@ -37,7 +51,7 @@ impl App {
     /// # Errors
     /// `forbidden` when the credential may not claim the name, `invalid_request` for a malformed
     /// Hello, `not_found` when the hosted replica is no longer wanted.
-    pub async fn admit(&self, principal: &Principal, hello: v1::Hello) -> Result<Admitted> {
+    pub async fn admit(&self, principal: &Principal, hello: Hello) -> Result<Admitted> {
         let name: Name = hello
             .agent_name
             .parse()
@@ -89,9 +103,9 @@ impl App {
                 PrincipalKind::Key(key) => Some(key),
                 PrincipalKind::Replica { .. } | PrincipalKind::Host { .. } => None,
             },
-            sdk: hello.sdk.unwrap_or_default(),
+            sdk: hello.sdk,
             capabilities: hello.capabilities,
-            labels: hello.labels.into_iter().collect(),
+            labels: hello.labels,
         };
         Ok(Admitted {
             group: self.directory.find_or_create(principal.tenant, &name),
@@ -138,7 +152,7 @@ impl App {
     }
 }
 
-fn check(hello: &v1::Hello) -> Result<()> {
+fn check(hello: &Hello) -> Result<()> {
     let uuid = &hello.instance_uuid;
     if uuid.len() != 36 || !uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
         return Err(Error::invalid(
@@ -152,19 +166,71 @@ fn check(hello: &v1::Hello) -> Result<()> {
             format!("a Hello may carry {MAX_HELLO_ITEMS} capabilities and labels"),
         ));
     }
+    let sdk = [&hello.sdk.name, &hello.sdk.version, &hello.sdk.language];
+    for text in sdk {
+        check_text("sdk", text)?;
+    }
+    for (name, value) in &hello.labels {
+        check_word("a label's name", name)?;
+        check_text(&format!("the label `{name}`"), value)?;
+    }
     let mut seen = std::collections::HashSet::new();
     for capability in &hello.capabilities {
-        if capability.name.is_empty() || capability.name.len() > MAX_WORD {
-            return Err(Error::invalid(format!(
-                "a capability's name has 1 to {MAX_WORD} bytes"
-            )));
-        }
+        check_capability(capability)?;
         if !seen.insert(capability.name.as_str()) {
             return Err(Error::invalid(format!(
                 "capability `{}` is declared twice",
                 capability.name
             )));
         }
+    }
+    Ok(())
+}
+
+fn check_capability(capability: &Capability) -> Result<()> {
+    let name = &capability.name;
+    check_word("a capability's name", name)?;
+    check_text(
+        &format!("the version of capability `{name}`"),
+        &capability.version,
+    )?;
+    // A description may have lines.
+    let description = capability.description.replace(['\n', '\r', '\t'], " ");
+    check_text(
+        &format!("the description of capability `{name}`"),
+        &description,
+    )?;
+    let schema = capability.input_schema.as_ref();
+    if schema.is_some_and(|json| !is_schema(json)) {
+        let message = format!(
+            "the input schema of capability `{name}` is no JSON Schema: that is an object or a boolean"
+        );
+        return Err(Error::invalid(message));
+    }
+    Ok(())
+}
+
+fn is_schema(json: &Json) -> bool {
+    // Read whole, as the registry shows it: what is too deep for that is refused too.
+    let value = serde_json::from_slice(json.as_bytes());
+    matches!(value, Ok(Value::Object(_) | Value::Bool(_)))
+}
+
+fn check_word(what: &str, word: &str) -> Result<()> {
+    if word.is_empty() || word.len() > MAX_WORD {
+        return Err(Error::invalid(format!("{what} has 1 to {MAX_WORD} bytes")));
+    }
+    check_text(what, word)
+}
+
+/// These texts are shown to people as they are, on terminals too.
+fn check_text(what: &str, text: &str) -> Result<()> {
+    if text.chars().any(char::is_control) {
+        let message = format!(
+            "{} must not hold control characters: {text:?}",
+            what.escape_debug()
+        );
+        return Err(Error::invalid(message));
     }
     Ok(())
 }

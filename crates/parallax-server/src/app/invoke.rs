@@ -8,7 +8,7 @@ use parallax_core::error::{Code, Error, Result};
 use parallax_core::id::{TaskId, TenantId};
 use parallax_core::key::{Principal, Scope};
 use parallax_core::name::Name;
-use parallax_proto::v1;
+use parallax_core::task::{Outcome, Payload, TaskContext};
 use parallax_store::{StoreError, agents, instances};
 use parallax_telemetry::trace::{CallNames, CallSpan};
 use tokio::sync::oneshot;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::App;
 use crate::auth::require;
 use crate::clock::random;
-use crate::dispatch::{Call, CallContext, CallDeadline, Group, Outcome, Sink};
+use crate::dispatch::{Call, CallDeadline, Group, Sink};
 
 /// Longest capability name that is looked at.
 const MAX_CAPABILITY: usize = 128;
@@ -28,10 +28,10 @@ pub struct Invocation {
     /// The agent's name or id.
     pub agent: String,
     pub capability: String,
-    pub input: v1::Payload,
+    pub input: Payload,
     /// `None` or zero: the server's default.
     pub deadline: Option<Duration>,
-    pub context: CallContext,
+    pub context: TaskContext,
 }
 
 /// An attached call that is under way. Dropping it cancels the call.
@@ -62,10 +62,10 @@ impl Attached {
         let outcome = (&mut self.reply).await;
         self.guard.done = true;
         outcome.unwrap_or_else(|_| {
-            crate::dispatch::problem(&Error::new(
+            Outcome::problem(
                 Code::ShuttingDown,
                 "the server stopped before the agent answered",
-            ))
+            )
         })
     }
 }
@@ -131,7 +131,7 @@ impl App {
                 "`capability` must have 1 to {MAX_CAPABILITY} bytes"
             )));
         }
-        crate::grpc::check_payload(Some(&request.input))?;
+        request.input.check_size()?;
         let asked = request
             .deadline
             .filter(|d| !d.is_zero())
@@ -144,7 +144,7 @@ impl App {
         }
         let now = self.clock.now();
         let id = TaskId::new(now, random());
-        let mut context = CallContext {
+        let mut context = TaskContext {
             message_id: id.to_string(),
             caller: principal.name.clone(),
             ..request.context

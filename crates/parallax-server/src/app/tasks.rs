@@ -7,15 +7,13 @@ use parallax_core::event::Subject;
 use parallax_core::id::{AgentId, TaskId, TenantId};
 use parallax_core::key::{Principal, Scope};
 use parallax_core::name::Name;
-use parallax_core::task::{CancelState, Task, TaskState};
+use parallax_core::task::{CancelState, Payload, Task, TaskState, transition};
 use parallax_core::time::Timestamp;
-use parallax_proto::v1;
 use parallax_store::{Listed, Page, agents, events, tasks};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::App;
-use super::durable::{self, payload_to_core};
 use super::events::event;
 use super::invoke::Invocation;
 use crate::auth::require;
@@ -37,7 +35,6 @@ pub struct Submission {
 #[derive(Debug, Clone)]
 pub struct TaskRecord {
     pub row: Task,
-    pub outcome: Option<v1::TaskOutcome>,
 }
 
 impl App {
@@ -71,15 +68,15 @@ impl App {
             agent_name: call.agent.clone(),
             agent: hosted,
             capability: call.capability.clone(),
-            input: payload_to_core(&call.input),
+            input: call.input.clone(),
             request_hash: request_hash(&call),
             idempotency_key: key,
             state: TaskState::Queued,
             cancel: CancelState::None,
             attempt: 0,
             instance_uuid: None,
-            context_json: durable::context_to_json(&call.context),
-            outcome_json: None,
+            context: call.context.clone(),
+            outcome: None,
             caller: principal.name.clone(),
             deadline: deadline.map(|d| now.plus(d)),
             not_before: None,
@@ -101,9 +98,8 @@ impl App {
             .find(row.tenant, &row.agent_name)
             .and_then(|group| group.reserve_or_wait(row.id, &row.capability));
         if let Some(reservation) = &reservation {
-            row.state = TaskState::Dispatched;
-            row.attempt = 1;
-            row.instance_uuid = Some(reservation.uuid.clone());
+            let now = row.created_at;
+            row = transition::dispatched(row, reservation.uuid.clone(), now);
         }
         match self.insert_task(row.clone()).await {
             Ok(None) => {}
@@ -246,25 +242,13 @@ impl App {
         let given = (task.id, self.clock.now());
         let changed = self.store.write(task.tenant, given, |tx, (id, now)| {
             Box::pin(async move {
-                let Some(mut row) = tasks::get(tx, *id).await? else {
+                let Some(row) = tasks::get(tx, *id).await? else {
                     return Ok::<_, Error>(None);
                 };
                 let expected = (row.state, row.attempt);
-                match (row.state, row.cancel) {
-                    (TaskState::Queued, _) => {
-                        row.state = TaskState::Cancelled;
-                        row.cancel = CancelState::Stopped;
-                        row.outcome_json = Some(durable::problem_json(
-                            Code::Cancelled,
-                            "cancelled before it was sent",
-                        ));
-                    }
-                    (state, CancelState::None) if !state.is_terminal() => {
-                        row.cancel = CancelState::Requested;
-                    }
-                    _ => return Ok(None),
-                }
-                row.updated_at = *now;
+                let Some(row) = transition::cancelled(row, *now) else {
+                    return Ok(None);
+                };
                 if !tasks::update(tx, &row, expected).await? {
                     return Ok(None);
                 }
@@ -284,10 +268,10 @@ impl App {
         principal: &Principal,
         id: TaskId,
         input_id: String,
-        value: v1::Payload,
+        value: Payload,
     ) -> Result<()> {
         require(principal, Scope::Input)?;
-        crate::grpc::check_payload(Some(&value))?;
+        value.check_size()?;
         let task = self.task_record(principal.tenant, id).await?;
         let group = self.directory.find(principal.tenant, &task.row.agent_name);
         if group.is_some_and(|group| group.input(id, input_id, value)) {
@@ -316,11 +300,7 @@ impl App {
                 Some((false, true)) => TaskState::Dispatched,
             };
         }
-        let outcome = row
-            .outcome_json
-            .as_deref()
-            .and_then(durable::outcome_from_json);
-        TaskRecord { row, outcome }
+        TaskRecord { row }
     }
 }
 
@@ -347,10 +327,9 @@ fn request_hash(call: &Call) -> Vec<u8> {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    match &call.input.content {
-        Some(v1::payload::Content::Json(json)) => hash.update(json),
-        Some(v1::payload::Content::Blob(blob)) => hash.update(blob.digest.as_bytes()),
-        None => {}
+    match &call.input {
+        Payload::Json(json) => hash.update(json.as_bytes()),
+        Payload::Blob(blob) => hash.update(blob.digest.as_str()),
     }
     hash.finalize().to_vec()
 }

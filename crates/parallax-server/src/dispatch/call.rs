@@ -2,19 +2,16 @@
 
 use std::sync::Arc;
 
-use parallax_core::error::Error;
 use parallax_core::id::{TaskId, TenantId};
 use parallax_core::name::Name;
-use parallax_proto::v1;
+use parallax_core::task::transition::News;
+use parallax_core::task::{Outcome, Partial, Payload, Progress, TaskContext};
 use parallax_telemetry::trace::CallSpan;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::group::SlotId;
 use super::live::Live;
-
-/// How a call ended.
-pub type Outcome = v1::task_outcome::Outcome;
 
 /// What was asked for. Shared by all attempts.
 #[derive(Debug)]
@@ -23,11 +20,11 @@ pub struct Call {
     pub id: TaskId,
     pub agent: Name,
     pub capability: String,
-    pub input: v1::Payload,
+    pub input: Payload,
     /// Stable across attempts.
     pub idempotency_key: String,
     pub deadline: Option<CallDeadline>,
-    pub context: CallContext,
+    pub context: TaskContext,
     /// Ends with the call.
     pub span: CallSpan,
 }
@@ -45,14 +42,27 @@ pub struct CallDeadline {
     pub unix_ms: i64,
 }
 
-/// What travels along: see `TaskContext` in the contract.
-pub type CallContext = v1::TaskContext;
-
 /// Something that happened before the end.
 #[derive(Debug, Clone)]
 pub enum Update {
-    Progress(v1::TaskProgress),
-    Partial(v1::TaskPartial),
+    Progress(Progress),
+    Partial(Partial),
+}
+
+/// What a caller with many calls on one stream hears of one of them.
+#[derive(Debug)]
+pub struct CallNews {
+    /// The caller's own number of the call.
+    pub call_id: u64,
+    /// `None` for a call that was refused before it became one.
+    pub task: Option<TaskId>,
+    pub event: CallEvent,
+}
+
+#[derive(Debug)]
+pub enum CallEvent {
+    Update(Update),
+    Outcome(Outcome),
 }
 
 /// Where a call's outcome goes. Delivered once.
@@ -64,8 +74,8 @@ pub enum Sink {
     /// can neither block nor be dropped.
     Stream {
         call_id: u64,
-        permit: mpsc::OwnedPermit<v1::InvokeDown>,
-        updates: Option<mpsc::WeakSender<v1::InvokeDown>>,
+        permit: mpsc::OwnedPermit<CallNews>,
+        updates: Option<mpsc::WeakSender<CallNews>>,
     },
     /// A durable task: whoever owns the row decides what the outcome means.
     Durable(mpsc::UnboundedSender<DurableEvent>),
@@ -79,30 +89,10 @@ pub enum Sink {
 pub struct DurableEvent {
     pub call: Arc<Call>,
     pub attempt: u32,
-    pub kind: DurableEventKind,
-}
-
-#[derive(Debug)]
-pub enum DurableEventKind {
-    /// To be committed, and then confirmed with [`super::Group::committed`].
-    Ended {
-        outcome: Outcome,
-        idempotent: bool,
-        /// The session that brought it.
-        from: SlotId,
-    },
-    /// The deadline passed; the agent was asked to stop.
-    Expired,
-    /// The instance is gone; nothing is known of the work.
-    InstanceLost {
-        idempotent: bool,
-    },
-    /// The instance never had the task: it may be dispatched again in any case.
-    NeverReceived,
-    /// Cancelled between its commit and the moment it would have been sent.
-    Withdrawn,
-    CancelAcked(v1::cancel_ack::Outcome),
-    CancelUnresolved,
+    pub news: News,
+    /// The session that brought an outcome, which is to be confirmed with
+    /// [`super::Group::committed`] once it is committed.
+    pub from: Option<SlotId>,
 }
 
 impl Sink {
@@ -113,12 +103,10 @@ impl Sink {
             Self::Stream {
                 call_id, permit, ..
             } => {
-                permit.send(v1::InvokeDown {
+                permit.send(CallNews {
                     call_id,
-                    task_id: call.id.to_string(),
-                    event: Some(v1::invoke_down::Event::Outcome(v1::TaskOutcome {
-                        outcome: Some(outcome),
-                    })),
+                    task: Some(call.id),
+                    event: CallEvent::Outcome(outcome),
                 });
             }
             // A durable task's outcome goes through its row: see `Group::ended`.
@@ -137,17 +125,13 @@ impl Sink {
                 updates: Some(updates),
                 ..
             } => {
-                let event = match update {
-                    Update::Progress(progress) => v1::invoke_down::Event::Progress(progress),
-                    Update::Partial(partial) => v1::invoke_down::Event::Partial(partial),
-                };
-                let frame = v1::InvokeDown {
+                let news = CallNews {
                     call_id: *call_id,
-                    task_id: call.id.to_string(),
-                    event: Some(event),
+                    task: Some(call.id),
+                    event: CallEvent::Update(update),
                 };
                 if let Some(updates) = updates.upgrade() {
-                    drop(updates.try_send(frame));
+                    drop(updates.try_send(news));
                 }
             }
             Self::Durable(_) => live.tell(call.id, update),
@@ -163,15 +147,4 @@ impl Sink {
             Self::Stream { .. } | Self::Durable(_) => false,
         }
     }
-}
-
-/// An outcome that says what went wrong.
-pub fn problem(error: &Error) -> Outcome {
-    Outcome::Problem(v1::TaskProblem {
-        code: error.code.as_str().to_owned(),
-        message: error.message.to_string(),
-        retryable: error.code.is_retryable(),
-        agent_code: String::new(),
-        retry_after_ms: 0,
-    })
 }

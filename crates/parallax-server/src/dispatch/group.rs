@@ -19,13 +19,13 @@ use std::time::Duration;
 use parallax_core::error::{Code, Error};
 use parallax_core::id::{AgentId, ReplicaId, TaskId, TenantId};
 use parallax_core::name::Name;
-use parallax_core::task::CancelState;
+use parallax_core::task::{CancelState, Outcome, Payload};
 use parallax_core::time::Timestamp;
 use parallax_proto::v1;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::call::{Call, Sink, problem};
+use super::call::{Call, Sink};
 use super::instance::{Instance, InstanceView, Peer};
 use super::live::Live;
 use super::queue::Waiting;
@@ -178,14 +178,14 @@ impl Group {
     }
 
     /// Passes an answer on to a running task. `false` when it runs nowhere that is connected.
-    pub fn input(&self, id: TaskId, input_id: String, value: v1::Payload) -> bool {
+    pub fn input(&self, id: TaskId, input_id: String, value: Payload) -> bool {
         let state = self.state.lock();
         for instance in state.instances.values() {
             if let (Some(entry), Some(link)) = (instance.in_flight.get(&id), &instance.link) {
                 let frame = v1::Input {
                     r#ref: Some(entry.reference()),
                     id: input_id,
-                    value: Some(value),
+                    value: Some(value.into()),
                 };
                 return link.send(v1::agent_down::Frame::Input(frame));
             }
@@ -251,11 +251,9 @@ impl Group {
     pub(crate) fn sweep(&self, now: Instant, grace: Duration) -> Vec<SlotId> {
         let mut state = self.state.lock();
         for over in state.waiting.take_over(now) {
-            let error = Error::new(
-                Code::DeadlineExceeded,
-                "the deadline passed while the call waited for an instance with room",
-            );
-            over.sink.deliver(&over.call, problem(&error));
+            let message = "the deadline passed while the call waited for an instance with room";
+            let outcome = Outcome::problem(Code::DeadlineExceeded, message);
+            over.sink.deliver(&over.call, outcome);
         }
         for instance in state.instances.values_mut() {
             super::sweep::in_flight(instance, now, grace);

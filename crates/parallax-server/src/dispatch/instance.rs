@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use parallax_core::error::{Code, Error};
+use parallax_core::error::Code;
 use parallax_core::id::{AgentId, ConnectionId, KeyId, ReplicaId, TaskId};
-use parallax_core::task::CancelState;
+use parallax_core::instance::{Capability, Sdk};
+use parallax_core::task::transition::News;
+use parallax_core::task::{CancelAck, CancelState, Outcome};
 use parallax_core::time::Timestamp;
 use parallax_proto::v1;
 use tokio::sync::mpsc;
@@ -13,8 +15,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::call::{Call, DurableEvent, DurableEventKind, Sink, problem};
-use super::{MAX_ACKS, MAX_CREDIT};
+use super::call::{Call, DurableEvent, Sink};
+use super::{MAX_ACKS, MAX_CREDIT, SlotId};
 
 /// Who an instance is, by its credential and its Hello.
 #[derive(Debug, Clone)]
@@ -24,13 +26,13 @@ pub struct Peer {
     pub hosted: Option<(AgentId, ReplicaId)>,
     /// The key of an external agent.
     pub key: Option<KeyId>,
-    pub sdk: v1::Sdk,
-    pub capabilities: Vec<v1::Capability>,
+    pub sdk: Sdk,
+    pub capabilities: Vec<Capability>,
     pub labels: BTreeMap<String, String>,
 }
 
 impl Peer {
-    pub fn capability(&self, name: &str) -> Option<&v1::Capability> {
+    pub fn capability(&self, name: &str) -> Option<&Capability> {
         self.capabilities.iter().find(|c| c.name == name)
     }
 }
@@ -135,6 +137,8 @@ pub(super) struct InFlight {
     pub expired: bool,
     pub idempotent: bool,
     pub cancel: CancelState,
+    /// A connected agent was sent the request to stop.
+    pub asked: bool,
     /// When an asked-for cancel counts as unresolved.
     pub cancel_due: Option<Instant>,
     pub last_partial: u64,
@@ -145,18 +149,26 @@ pub(super) struct InFlight {
 impl InFlight {
     /// Ends as cancelled: the agent says, or shows, that the work stopped.
     pub(super) fn stopped(self) {
-        if let Sink::Durable(events) = &self.sink {
-            let kind = DurableEventKind::CancelAcked(v1::cancel_ack::Outcome::Stopped);
-            // The commit job lives as long as the server.
-            drop(events.send(DurableEvent {
-                call: self.call,
-                attempt: self.attempt,
-                kind,
-            }));
+        if self.tell(News::CancelAcked(CancelAck::Stopped), None) {
             return;
         }
-        let error = Error::new(Code::Cancelled, "the work was cancelled");
-        self.sink.deliver(&self.call, problem(&error));
+        let outcome = Outcome::problem(Code::Cancelled, "the work was cancelled");
+        self.sink.deliver(&self.call, outcome);
+    }
+
+    /// Tells whoever owns the row, if the task is durable; whether it is.
+    pub(super) fn tell(&self, news: News, from: Option<SlotId>) -> bool {
+        let Sink::Durable(events) = &self.sink else {
+            return false;
+        };
+        // The commit job lives as long as the server.
+        drop(events.send(DurableEvent {
+            call: Arc::clone(&self.call),
+            attempt: self.attempt,
+            news,
+            from,
+        }));
+        true
     }
 
     pub(super) fn reference(&self) -> v1::TaskRef {

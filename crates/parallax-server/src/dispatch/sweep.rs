@@ -1,13 +1,13 @@
 //! What the passing of time does: deadlines, unanswered cancels, leases.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use parallax_core::error::{Code, Error};
-use parallax_core::task::CancelState;
+use parallax_core::error::Code;
+use parallax_core::task::transition::{News, expired_words};
+use parallax_core::task::{CancelState, Outcome};
 use tokio::time::Instant;
 
-use super::call::{DurableEvent, DurableEventKind, Sink, problem};
+use super::call::Sink;
 use super::group::ask_to_stop;
 use super::instance::{InFlight, Instance};
 
@@ -21,14 +21,7 @@ pub(super) fn in_flight(instance: &mut Instance, now: Instant, grace: Duration) 
         if entry.cancel_due.is_some_and(|due| due <= now) {
             entry.cancel_due = None;
             entry.cancel = CancelState::Unresolved;
-            if let Sink::Durable(events) = &entry.sink {
-                let kind = DurableEventKind::CancelUnresolved;
-                drop(events.send(DurableEvent {
-                    call: Arc::clone(&entry.call),
-                    attempt: entry.attempt,
-                    kind,
-                }));
-            }
+            entry.tell(News::CancelUnresolved, None);
         }
         if entry.sink.is_abandoned() {
             ask_to_stop(
@@ -54,18 +47,10 @@ pub(super) fn in_flight(instance: &mut Instance, now: Instant, grace: Duration) 
 /// Tells the caller. A durable task's row goes on hearing of its cancel.
 fn expire(entry: &mut InFlight) {
     entry.expired = true;
-    if let Sink::Durable(events) = &entry.sink {
-        // The commit job lives as long as the server.
-        drop(events.send(DurableEvent {
-            call: Arc::clone(&entry.call),
-            attempt: entry.attempt,
-            kind: DurableEventKind::Expired,
-        }));
+    let asked = entry.asked;
+    if entry.tell(News::Expired { asked }, None) {
         return;
     }
-    let error = Error::new(
-        Code::DeadlineExceeded,
-        "the deadline passed; the agent was told to stop",
-    );
-    std::mem::replace(&mut entry.sink, Sink::Nobody).deliver(&entry.call, problem(&error));
+    let outcome = Outcome::problem(Code::DeadlineExceeded, expired_words(asked));
+    std::mem::replace(&mut entry.sink, Sink::Nobody).deliver(&entry.call, outcome);
 }

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use parallax_core::id::{AgentId, ConnectionId, KeyId, ReplicaId, TaskId, TenantId};
+use parallax_core::instance::{Capability, Sdk};
+use parallax_core::task::{Outcome, Payload, Success, TaskContext, transition};
 use parallax_core::time::Timestamp;
 use parallax_proto::v1;
 pub(crate) use parallax_proto::v1::agent_down::Frame;
@@ -44,16 +46,18 @@ pub(crate) fn group() -> Arc<Group> {
     Arc::new(Group::new(tenant, name, Arc::default()))
 }
 
-pub(crate) fn capability(name: &str, max_concurrency: u32, idempotent: bool) -> v1::Capability {
-    v1::Capability {
+pub(crate) fn capability(name: &str, max_concurrency: u32, idempotent: bool) -> Capability {
+    Capability {
         name: name.to_owned(),
+        version: String::new(),
+        description: String::new(),
         max_concurrency,
+        input_schema: None,
         idempotent,
-        ..v1::Capability::default()
     }
 }
 
-pub(crate) fn score() -> Vec<v1::Capability> {
+pub(crate) fn score() -> Vec<Capability> {
     vec![capability("score", 0, false)]
 }
 
@@ -74,7 +78,7 @@ pub(crate) struct Entry {
     pub(crate) connected_at: Timestamp,
     pub(crate) epoch: u64,
     pub(crate) credit: u32,
-    pub(crate) capabilities: Vec<v1::Capability>,
+    pub(crate) capabilities: Vec<Capability>,
     pub(crate) inventory: Vec<v1::InventoryItem>,
     /// Frames that may wait for it.
     pub(crate) room: usize,
@@ -101,7 +105,7 @@ impl Entry {
         self
     }
 
-    pub(crate) fn offering(mut self, capabilities: Vec<v1::Capability>) -> Self {
+    pub(crate) fn offering(mut self, capabilities: Vec<Capability>) -> Self {
         self.capabilities = capabilities;
         self
     }
@@ -118,7 +122,7 @@ impl Entry {
                 uuid: self.uuid.to_owned(),
                 hosted: self.hosted,
                 key: self.key,
-                sdk: v1::Sdk::default(),
+                sdk: Sdk::default(),
                 capabilities: self.capabilities,
                 labels: BTreeMap::new(),
             },
@@ -185,7 +189,7 @@ impl Agent {
     }
 
     pub(crate) fn finish(&self, task: &v1::Task, credit: u32) {
-        let outcome = Outcome::Success(v1::TaskSuccess::default());
+        let outcome = Outcome::Success(Success::of(Payload::default()));
         self.group
             .ended(self.slot, reference(task), id_of(task), outcome, credit);
     }
@@ -218,13 +222,13 @@ pub(crate) fn call(capability: &str, within: Option<Duration>) -> Arc<Call> {
         id: TaskId::new(at(), entropy()),
         agent: "scorer".parse().expect("a name"),
         capability: capability.to_owned(),
-        input: v1::Payload::default(),
+        input: Payload::default(),
         idempotency_key: "once".to_owned(),
         deadline: within.map(|within| CallDeadline {
             at: Instant::now() + within,
             unix_ms: 0,
         }),
-        context: CallContext::default(),
+        context: TaskContext::default(),
         span: parallax_telemetry::trace::CallSpan::default(),
     })
 }
@@ -252,7 +256,7 @@ pub(crate) fn sweep(group: &Group) -> Vec<SlotId> {
 pub(crate) fn outcome(reply: &mut Reply) -> String {
     match reply.try_recv() {
         Ok(Outcome::Success(_)) => "ok".to_owned(),
-        Ok(Outcome::Problem(problem)) => problem.code,
+        Ok(Outcome::Problem(problem)) => problem.code.as_str().to_owned(),
         Err(oneshot::error::TryRecvError::Empty) => "open".to_owned(),
         Err(oneshot::error::TryRecvError::Closed) => "dropped".to_owned(),
     }
@@ -269,15 +273,16 @@ impl News {
 
     pub(crate) fn words(&mut self) -> Vec<String> {
         let events = std::iter::from_fn(|| self.0.try_recv().ok());
-        events.map(|event| word(&event.kind)).collect()
+        events.map(|event| word(&event.news)).collect()
     }
 }
 
-pub(crate) fn word(kind: &DurableEventKind) -> String {
-    match kind {
-        DurableEventKind::Ended { .. } => "ended".to_owned(),
-        DurableEventKind::CancelAcked(outcome) => format!("cancel {outcome:?}"),
-        DurableEventKind::InstanceLost { idempotent } => format!("lost idempotent={idempotent}"),
+pub(crate) fn word(news: &transition::News) -> String {
+    match news {
+        transition::News::Ended { .. } => "ended".to_owned(),
+        transition::News::Expired { asked } => format!("expired asked={asked}"),
+        transition::News::CancelAcked(outcome) => format!("cancel {outcome:?}"),
+        transition::News::InstanceLost { idempotent } => format!("lost idempotent={idempotent}"),
         other => format!("{other:?}"),
     }
 }

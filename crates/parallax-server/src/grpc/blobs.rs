@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use parallax_core::blob::{BlobDigest, BlobRef};
 use parallax_core::error::Error;
-use parallax_core::task::MAX_BLOB_BYTES;
+use parallax_core::id::TaskId;
 use parallax_proto::v1;
-use parallax_store::BlobDigest;
 use tokio::io::AsyncSeekExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,6 +29,12 @@ fn parse(digest: &str) -> Result<BlobDigest, Status> {
         .map_err(|e| super::status(&Error::invalid(format!("digest: {e}"))))
 }
 
+fn task_of(reference: Option<v1::TaskRef>) -> Result<Option<TaskId>, Status> {
+    let id = reference.map(|reference| reference.task_id.parse());
+    id.transpose()
+        .map_err(|e| super::status(&Error::invalid(format!("ref: {e}"))))
+}
+
 #[tonic::async_trait]
 impl v1::blob_service_server::BlobService for BlobGateway {
     type GetStream = ReceiverStream<Result<v1::BlobChunk, Status>>;
@@ -45,27 +51,28 @@ impl v1::blob_service_server::BlobService for BlobGateway {
                 "the first message of Put must be the header",
             ));
         };
-        self.app
-            .may_put_blob(&principal, &header)
-            .map_err(|e| super::status(&e))?;
-        let begun = self.app.blobs.put(principal.tenant, MAX_BLOB_BYTES).await;
-        let mut upload = begun.map_err(|e| super::status(&e.into()))?;
-        let mut size_bytes = 0;
-        while let Some(part) = parts.message().await? {
-            if let Some(v1::put_blob_request::Part::Chunk(chunk)) = part.part {
-                size_bytes += chunk.len() as u64;
-                upload
-                    .write(&chunk)
-                    .await
-                    .map_err(|e| super::status(&e.into()))?;
-            }
-        }
-        let stored = self
+        let task = task_of(header.r#ref)?;
+        let promised = BlobRef {
+            digest: parse(&header.digest)?,
+            size_bytes: header.size_bytes,
+            media_type: header.media_type,
+        };
+        let mut upload = self
             .app
-            .finish_blob(&principal, upload, header, size_bytes)
+            .begin_blob(&principal, task, &promised)
             .await
             .map_err(|e| super::status(&e))?;
-        Ok(Response::new(stored))
+        while let Some(part) = parts.message().await? {
+            if let Some(v1::put_blob_request::Part::Chunk(chunk)) = part.part {
+                let written = upload.write(&chunk).await;
+                written.map_err(|e| super::status(&e.into()))?;
+            }
+        }
+        self.app
+            .finish_blob(&principal, upload, &promised)
+            .await
+            .map_err(|e| super::status(&e))?;
+        Ok(Response::new(promised.into()))
     }
 
     async fn get(
@@ -74,14 +81,13 @@ impl v1::blob_service_server::BlobService for BlobGateway {
     ) -> Result<Response<Self::GetStream>, Status> {
         let principal = super::principal(&request)?;
         let body = request.into_inner();
-        self.app
-            .may_get_blob(&principal, &body)
-            .map_err(|e| super::status(&e))?;
+        let task = task_of(body.r#ref)?;
         let digest = parse(&body.digest)?;
-        let opened = self.app.blobs.get(principal.tenant, &digest).await;
-        let opened = opened.map_err(|e| super::status(&e.into()))?;
-        let mut file =
-            opened.ok_or_else(|| super::status(&Error::not_found("blob", &body.digest)))?;
+        let mut file = self
+            .app
+            .open_blob(&principal, task, &digest)
+            .await
+            .map_err(|e| super::status(&e))?;
         file.seek(std::io::SeekFrom::Start(body.offset)).await?;
         let (chunks, outbound) = mpsc::channel(4);
         self.app

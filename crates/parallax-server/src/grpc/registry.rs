@@ -145,9 +145,14 @@ pub(crate) fn entry(view: &InstanceView, clock: &Clock) -> v1::RegistryEntry {
             .map(|(_, replica)| replica.to_string())
             .unwrap_or_default(),
         instance_uuid: peer.uuid.clone(),
-        capabilities: peer.capabilities.clone(),
+        capabilities: peer
+            .capabilities
+            .iter()
+            .cloned()
+            .map(v1::Capability::from)
+            .collect(),
         labels: peer.labels.clone().into_iter().collect(),
-        sdk: Some(peer.sdk.clone()),
+        sdk: Some(peer.sdk.clone().into()),
         lease_epoch: view.lease_epoch,
         state: view.state.as_str().to_owned(),
         connected_unix_us: view.connected_at.unix_micros(),

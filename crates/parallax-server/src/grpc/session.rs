@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use parallax_core::error::{Code, Error};
+use parallax_core::error::{Code, Error, chain};
 use parallax_core::id::{ConnectionId, TaskId};
+use parallax_core::instance::Capability;
 use parallax_core::key::Principal;
-use parallax_core::task::{MAX_BLOB_BYTES, MAX_INLINE_BYTES};
+use parallax_core::task::{MAX_BLOB_BYTES, MAX_INLINE_BYTES, Outcome, Partial, Progress, Success};
 use parallax_proto::v1;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
@@ -16,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use crate::app::App;
-use crate::app::instances::Admitted;
+use crate::app::instances::{Admitted, Hello};
 use crate::clock::random;
-use crate::dispatch::{Group, Joining, Link, MAX_CREDIT, Outcome, SlotId};
+use crate::dispatch::{Group, Joining, Link, MAX_CREDIT, SlotId};
 
 /// The largest frame either side sends.
 pub(crate) const MAX_FRAME_BYTES: usize = 1024 * 1024;
@@ -31,8 +32,6 @@ const DRAIN_CHECK: Duration = Duration::from_millis(100);
 /// Frames taken from a busy agent between two looks at everything else.
 const BURST: u32 = 256;
 const PROTO_VERSION: u32 = 1;
-/// A day: whoever asks for more wants the task to fail.
-const LONGEST_RETRY_AFTER_MS: u64 = 24 * 60 * 60 * 1000;
 
 type Frames = mpsc::Sender<Result<Box<v1::AgentDown>, Status>>;
 
@@ -110,7 +109,7 @@ impl Session {
             // Held until it has joined.
             claim: _claim,
         } = app
-            .admit(&principal, hello)
+            .admit(&principal, introduction(hello)?)
             .await
             .map_err(|e| super::status(&e))?;
         let link = Link {
@@ -241,33 +240,34 @@ impl Session {
                 self.app.room_made(&self.group);
             }
             F::Accepted(accepted) => {
-                let (task, id) = parse(accepted.r#ref)?;
+                let (task, id) = parse(accepted.r#ref.as_ref())?;
                 self.group.accepted(self.slot, id, task.attempt);
             }
             F::Progress(progress) => {
-                let (task, id) = parse(progress.r#ref)?;
-                let progress = v1::TaskProgress {
-                    ppm: progress.ppm,
-                    message: progress.message,
-                };
-                self.group.progress(self.slot, id, task.attempt, progress);
+                let (task, id) = parse(progress.r#ref.as_ref())?;
+                let attempt = task.attempt;
+                match Progress::try_from(progress) {
+                    Ok(progress) => self.group.progress(self.slot, id, attempt, progress),
+                    // It costs nobody an answer.
+                    Err(error) => tracing::warn!(
+                        agent = %self.group.name, task = %id, error = &error as &dyn std::error::Error,
+                        "an agent's progress is passed over"
+                    ),
+                }
             }
             F::Partial(partial) => {
-                let (task, id) = parse(partial.r#ref)?;
-                let partial = v1::TaskPartial {
-                    seq: partial.seq,
-                    chunk: partial.chunk,
-                };
+                let (task, id) = parse(partial.r#ref.as_ref())?;
+                let (attempt, partial) = (task.attempt, Partial::from(partial));
                 self.group
-                    .partial(self.slot, id, task.attempt, partial, PARTIAL_WINDOW_BYTES);
+                    .partial(self.slot, id, attempt, partial, PARTIAL_WINDOW_BYTES);
             }
             F::Result(result) => self.take_result(result)?,
             F::Failed(failed) => self.take_failure(failed)?,
             F::CancelAck(ack) => {
                 let outcome = ack.outcome();
-                let (task, id) = parse(ack.r#ref)?;
+                let (task, id) = parse(ack.r#ref.as_ref())?;
                 self.group
-                    .cancel_acked(self.slot, id, task.attempt, outcome);
+                    .cancel_acked(self.slot, id, task.attempt, outcome.into());
                 self.app.room_made(&self.group);
             }
             F::Heartbeat(beat) => self.take_heartbeat(&beat)?,
@@ -281,47 +281,33 @@ impl Session {
         Ok(())
     }
 
-    fn take_result(&self, result: v1::TaskResult) -> Result<(), Error> {
-        let (task, id) = parse(result.r#ref)?;
-        check_payload(result.value.as_ref())?;
-        if result
-            .confidence
-            .as_ref()
-            .is_some_and(|c| c.ppm > 1_000_000)
-        {
-            return Err(Error::invalid("Confidence.ppm may be at most 1000000"));
-        }
-        let outcome = Outcome::Success(v1::TaskSuccess {
-            value: result.value,
-            confidence: result.confidence,
-            evidence: result.evidence,
-            usage: result.usage,
-        });
-        self.group
-            .ended(self.slot, task, id, outcome, result.credit);
-        self.app.room_made(&self.group);
+    fn take_result(&self, mut result: v1::TaskResult) -> Result<(), Error> {
+        let reference = result.r#ref.take();
+        let (_, id) = parse(reference.as_ref())?;
+        let credit = result.credit;
+        let outcome = match Success::try_from(result) {
+            Ok(success) => Outcome::Success(success),
+            Err(error) => Outcome::problem(
+                Code::AgentFailed,
+                format!("the agent's answer was refused: {}", chain(&error)),
+            ),
+        };
+        self.end(reference.unwrap_or_default(), id, outcome, credit);
         Ok(())
     }
 
-    fn take_failure(&self, failed: v1::TaskFailed) -> Result<(), Error> {
-        let (task, id) = parse(failed.r#ref)?;
-        let code = match failed.code.as_str() {
-            "invalid_input" => Code::InvalidInput,
-            "deadline_exceeded" => Code::DeadlineExceeded,
-            "cancelled" => Code::Cancelled,
-            _ => Code::AgentFailed,
-        };
-        let outcome = Outcome::Problem(v1::TaskProblem {
-            code: code.as_str().to_owned(),
-            message: failed.message,
-            retryable: failed.retryable,
-            agent_code: failed.code,
-            retry_after_ms: failed.retry_after_ms.min(LONGEST_RETRY_AFTER_MS),
-        });
-        self.group
-            .ended(self.slot, task, id, outcome, failed.credit);
-        self.app.room_made(&self.group);
+    fn take_failure(&self, mut failed: v1::TaskFailed) -> Result<(), Error> {
+        let reference = failed.r#ref.take();
+        let (_, id) = parse(reference.as_ref())?;
+        let credit = failed.credit;
+        let outcome = Outcome::Problem(failed.into());
+        self.end(reference.unwrap_or_default(), id, outcome, credit);
         Ok(())
+    }
+
+    fn end(&self, task: v1::TaskRef, id: TaskId, outcome: Outcome, credit: u32) {
+        self.group.ended(self.slot, task, id, outcome, credit);
+        self.app.room_made(&self.group);
     }
 
     fn take_heartbeat(&self, beat: &v1::Heartbeat) -> Result<(), Error> {
@@ -400,7 +386,20 @@ fn limits() -> v1::Limits {
     }
 }
 
-fn parse(reference: Option<v1::TaskRef>) -> Result<(v1::TaskRef, TaskId), Error> {
+/// What a Hello says of its instance.
+fn introduction(hello: v1::Hello) -> Result<Hello, Status> {
+    let capabilities = hello.capabilities.into_iter().map(Capability::try_from);
+    let capabilities: Result<_, _> = capabilities.collect();
+    Ok(Hello {
+        agent_name: hello.agent_name,
+        instance_uuid: hello.instance_uuid,
+        sdk: hello.sdk.unwrap_or_default().into(),
+        capabilities: capabilities.map_err(|e| Status::invalid_argument(chain(&e)))?,
+        labels: hello.labels.into_iter().collect(),
+    })
+}
+
+fn parse(reference: Option<&v1::TaskRef>) -> Result<(&v1::TaskRef, TaskId), Error> {
     let reference =
         reference.ok_or_else(|| Error::invalid("the frame names no task (`ref` is missing)"))?;
     let id = reference
@@ -408,20 +407,6 @@ fn parse(reference: Option<v1::TaskRef>) -> Result<(v1::TaskRef, TaskId), Error>
         .parse()
         .map_err(|e| Error::invalid(format!("{e}")))?;
     Ok((reference, id))
-}
-
-/// Refuses a value that is too large to travel inline.
-pub(crate) fn check_payload(payload: Option<&v1::Payload>) -> Result<(), Error> {
-    match payload.and_then(|p| p.content.as_ref()) {
-        Some(v1::payload::Content::Json(json)) if json.len() > MAX_INLINE_BYTES => Err(Error::new(
-            Code::TooLarge,
-            format!(
-                "a value of {} bytes must go through BlobService (inline: at most {MAX_INLINE_BYTES})",
-                json.len()
-            ),
-        )),
-        _ => Ok(()),
-    }
 }
 
 fn millis(span: Duration) -> u64 {

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parallax_core::error::{Code, Error};
+use parallax_core::error::{Code, Error, chain};
 use parallax_core::id::TaskId;
 use parallax_core::key::{Principal, Scope};
 use parallax_core::name::Name;
+use parallax_core::task::{Payload, TaskContext};
 use parallax_proto::v1;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -18,7 +19,7 @@ use crate::app::App;
 use crate::app::invoke::Invocation;
 use crate::app::tasks::{Submission, TaskNews, TaskWatch};
 use crate::auth::require;
-use crate::dispatch::{Call, Group, Sink, Update, problem};
+use crate::dispatch::{Call, CallEvent, CallNews, Group, Sink, Update};
 
 /// Calls that one stream may have open, and frames that wait for its caller. Beyond this the
 /// stream is not read until outcomes are taken, which is flow control enough.
@@ -41,8 +42,8 @@ type Stream<T> = ReceiverStream<Result<T, Status>>;
 #[tonic::async_trait]
 impl v1::task_service_server::TaskService for TaskGateway {
     type InvokeStream = tokio_stream::adapters::Map<
-        ReceiverStream<v1::InvokeDown>,
-        fn(v1::InvokeDown) -> Result<v1::InvokeDown, Status>,
+        ReceiverStream<CallNews>,
+        fn(CallNews) -> Result<v1::InvokeDown, Status>,
     >;
     type WatchStream = Stream<v1::TaskEvent>;
 
@@ -63,7 +64,7 @@ impl v1::task_service_server::TaskService for TaskGateway {
         };
         self.app.tasks.spawn(caller.run(request.into_inner()));
         let outbound =
-            tokio_stream::StreamExt::map(ReceiverStream::new(outbound), Ok as fn(_) -> _);
+            tokio_stream::StreamExt::map(ReceiverStream::new(outbound), news as fn(_) -> _);
         Ok(Response::new(outbound))
     }
 
@@ -78,9 +79,9 @@ impl v1::task_service_server::TaskService for TaskGateway {
             request: Invocation {
                 agent: body.agent,
                 capability: body.capability,
-                input: body.input.unwrap_or_default(),
+                input: input(body.input).map_err(|e| super::status(&e))?,
                 deadline: Some(Duration::from_millis(body.deadline_ms)),
-                context: in_trace(body.context.unwrap_or_default(), &trace),
+                context: in_trace(body.context, &trace),
             },
             idempotency_key: Some(body.idempotency_key).filter(|key| !key.is_empty()),
         };
@@ -159,8 +160,8 @@ async fn relay(
     while let Some(news) = watch.next().await {
         let detail = match news? {
             TaskNews::Changed(change) => Err(change),
-            TaskNews::Update(Update::Progress(progress)) => Ok(Detail::Progress(progress)),
-            TaskNews::Update(Update::Partial(partial)) => Ok(Detail::Partial(partial)),
+            TaskNews::Update(Update::Progress(progress)) => Ok(Detail::Progress(progress.into())),
+            TaskNews::Update(Update::Partial(partial)) => Ok(Detail::Partial(partial.into())),
             TaskNews::Skipped(count) => Ok(Detail::Skipped(count)),
         };
         let frame = match detail {
@@ -183,19 +184,20 @@ async fn relay(
 }
 
 /// The trace that a caller's metadata names, as far as it is text.
-fn trace_of(metadata: &MetadataMap) -> v1::TaskContext {
+fn trace_of(metadata: &MetadataMap) -> TaskContext {
     let text = |name| metadata.get(name).and_then(|value| value.to_str().ok());
     let text = |name| text(name).unwrap_or_default().to_owned();
-    v1::TaskContext {
+    TaskContext {
         traceparent: text("traceparent"),
         tracestate: text("tracestate"),
         baggage: text("baggage"),
-        ..v1::TaskContext::default()
+        ..TaskContext::default()
     }
 }
 
 /// A call's own trace, or else that of its metadata.
-fn in_trace(mut context: v1::TaskContext, metadata: &v1::TaskContext) -> v1::TaskContext {
+fn in_trace(context: Option<v1::TaskContext>, metadata: &TaskContext) -> TaskContext {
+    let mut context = context.map_or_else(TaskContext::default, TaskContext::from);
     if context.traceparent.is_empty() && !metadata.traceparent.is_empty() {
         context.traceparent.clone_from(&metadata.traceparent);
         context.tracestate.clone_from(&metadata.tracestate);
@@ -210,9 +212,9 @@ fn in_trace(mut context: v1::TaskContext, metadata: &v1::TaskContext) -> v1::Tas
 struct Caller {
     app: Arc<App>,
     principal: Principal,
-    down: mpsc::Sender<v1::InvokeDown>,
+    down: mpsc::Sender<CallNews>,
     /// Of calls that name no trace of their own.
-    trace: v1::TaskContext,
+    trace: TaskContext,
     /// Calls to abandon when the stream ends; ended ones are swept out as the list grows.
     open: Vec<OpenCall>,
     /// The group that was called last: streams tend to stay with one agent.
@@ -274,24 +276,10 @@ impl Caller {
         let permit = self.down.clone().reserve_owned().await.map_err(|_| ())?;
         let call_id = call.call_id;
         let updates = call.stream.then(|| self.down.downgrade());
-        let request = Invocation {
-            agent: call.agent,
-            capability: call.capability,
-            input: call.input.unwrap_or_default(),
-            deadline: Some(Duration::from_millis(call.deadline_ms)),
-            context: in_trace(call.context.unwrap_or_default(), &self.trace),
-        };
-        let name = match self.name_of(&request.agent).await {
-            Ok(name) => name,
-            Err(error) => {
-                answer(permit, call_id, String::new(), &error);
-                return Ok(());
-            }
-        };
-        let call = match self.app.call(&self.principal, name, request) {
+        let call = match self.call(call).await {
             Ok(call) => call,
             Err(error) => {
-                answer(permit, call_id, String::new(), &error);
+                answer(permit, call_id, None, &error);
                 return Ok(());
             }
         };
@@ -304,10 +292,22 @@ impl Caller {
             Ok(group) => self.remember(call_id, &call, group),
             Err(error) => {
                 let permit = self.down.clone().reserve_owned().await.map_err(|_| ())?;
-                answer(permit, call_id, call.id.to_string(), &error);
+                answer(permit, call_id, Some(call.id), &error);
             }
         }
         Ok(())
+    }
+
+    async fn call(&mut self, call: v1::InvokeCall) -> Result<Arc<Call>, Error> {
+        let request = Invocation {
+            agent: call.agent,
+            capability: call.capability,
+            input: input(call.input)?,
+            deadline: Some(Duration::from_millis(call.deadline_ms)),
+            context: in_trace(call.context, &self.trace),
+        };
+        let name = self.name_of(&request.agent).await?;
+        self.app.call(&self.principal, name, request)
     }
 
     async fn name_of(&mut self, agent: &str) -> Result<Name, Error> {
@@ -366,15 +366,37 @@ fn gone() -> Error {
     Error::new(Code::Cancelled, "the caller went away")
 }
 
-fn answer(permit: mpsc::OwnedPermit<v1::InvokeDown>, call_id: u64, task_id: String, error: &Error) {
-    let outcome = v1::TaskOutcome {
-        outcome: Some(problem(error)),
-    };
-    permit.send(v1::InvokeDown {
+fn answer(permit: mpsc::OwnedPermit<CallNews>, call_id: u64, task: Option<TaskId>, error: &Error) {
+    permit.send(CallNews {
         call_id,
-        task_id,
-        event: Some(v1::invoke_down::Event::Outcome(outcome)),
+        task,
+        event: CallEvent::Outcome(error.into()),
     });
+}
+
+/// What a caller is told of one of its calls.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "frames of a stream are results, and calls go on whatever becomes of one"
+)]
+fn news(news: CallNews) -> Result<v1::InvokeDown, Status> {
+    use v1::invoke_down::Event;
+    let event = match news.event {
+        CallEvent::Update(Update::Progress(progress)) => Event::Progress(progress.into()),
+        CallEvent::Update(Update::Partial(partial)) => Event::Partial(partial.into()),
+        CallEvent::Outcome(outcome) => Event::Outcome(outcome.into()),
+    };
+    Ok(v1::InvokeDown {
+        call_id: news.call_id,
+        task_id: news.task.map(|id| id.to_string()).unwrap_or_default(),
+        event: Some(event),
+    })
+}
+
+fn input(payload: Option<v1::Payload>) -> Result<Payload, Error> {
+    let input = payload.map(Payload::try_from).transpose();
+    let input = input.map_err(|e| Error::invalid(format!("`input`: {}", chain(&e))))?;
+    Ok(input.unwrap_or_default())
 }
 
 fn parse(id: &str) -> Result<TaskId, Status> {
@@ -392,7 +414,7 @@ fn view(task: &crate::app::tasks::TaskRecord) -> v1::TaskView {
         state: row.state.as_str().to_owned(),
         attempt: row.attempt,
         cancel: row.cancel.as_str().to_owned(),
-        outcome: task.outcome.clone(),
+        outcome: row.outcome.clone().map(v1::TaskOutcome::from),
         created_unix_us: row.created_at.unix_micros(),
         updated_unix_us: row.updated_at.unix_micros(),
     }

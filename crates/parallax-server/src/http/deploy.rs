@@ -16,11 +16,12 @@ use parallax_api::deploy::{
 };
 use parallax_api::plan::PlanView;
 use parallax_builder::Plan;
+use parallax_core::blob::BlobDigest;
 use parallax_core::deploy::{Change, Wanted};
 use parallax_core::error::{Code, Error};
 use parallax_core::key::{Principal, Scope};
 use parallax_core::manifest::AgentSpec;
-use parallax_store::{BlobDigest, BlobWriter};
+use parallax_store::BlobWriter;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;

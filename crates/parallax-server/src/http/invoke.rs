@@ -13,7 +13,7 @@ use parallax_api::tasks::{
 use parallax_core::error::Error;
 use parallax_core::id::TaskId;
 use parallax_core::key::Principal;
-use parallax_proto::v1;
+use parallax_core::task::{Outcome, Partial, Payload, Ppm, Progress, TaskContext};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 use super::authenticate::Caller;
 use super::body::Json;
 use super::idempotency::Idempotency;
-use super::outcome::{answer, blobs};
+use super::outcome::answer;
 use super::problem::Failure;
 use super::query::Id;
 use super::state::HandlerState;
@@ -30,7 +30,7 @@ use super::stream::{Entry, Format, Negotiation, Reader};
 use super::tasks;
 use crate::app::invoke::Invocation;
 use crate::app::tasks::Submission;
-use crate::dispatch::{CallContext, Group, Outcome, Sink};
+use crate::dispatch::{CallEvent, Group, Sink, Update};
 
 /// Progress and partials that wait for a slow reader of a streamed call; more are dropped.
 const UPDATES_KEPT: usize = 64;
@@ -108,11 +108,11 @@ fn settle(
             state.metrics.invoked("succeeded");
             state
                 .recent
-                .remember(principal.tenant, task, blobs(&success));
+                .remember(principal.tenant, task, success.blobs().cloned().collect());
             Ok(answer(task, &success))
         }
         Outcome::Problem(problem) => {
-            let failure = Failure::of_task(task, &problem);
+            let failure = Failure::of_task(task, problem);
             state.metrics.invoked(failure.code().as_str());
             Err(failure)
         }
@@ -152,17 +152,15 @@ async fn streamed(reader: Reader, invocation: Invocation) -> Result<Response, Fa
         let (_guard, _down) = (guard, down);
         while let Some(frame) = frames.recv().await {
             match frame.event {
-                Some(v1::invoke_down::Event::Progress(progress)) => yield Ok(progressed(progress)),
-                Some(v1::invoke_down::Event::Partial(partial)) => yield Ok(piece(&partial)),
-                Some(v1::invoke_down::Event::Outcome(outcome)) => {
-                    let outcome = outcome.outcome.unwrap_or(Outcome::Problem(v1::TaskProblem::default()));
+                CallEvent::Update(Update::Progress(progress)) => yield Ok(progressed(progress)),
+                CallEvent::Update(Update::Partial(partial)) => yield Ok(piece(&partial)),
+                CallEvent::Outcome(outcome) => {
                     yield Ok(match settle(&state, &principal, task, outcome) {
                         Ok(answer) => ended(answer),
                         Err(failure) => Entry::problem(&failure.document(&request.0)),
                     });
                     break;
                 }
-                None => {}
             }
         }
     })
@@ -181,9 +179,9 @@ impl Drop for Abandon {
     }
 }
 
-pub(super) fn progressed(progress: v1::TaskProgress) -> Entry {
+pub(super) fn progressed(progress: Progress) -> Entry {
     let progress = Some(ProgressView {
-        ppm: progress.ppm,
+        ppm: progress.ppm.map(Ppm::get),
         message: progress.message,
     });
     Entry::new(
@@ -195,7 +193,7 @@ pub(super) fn progressed(progress: v1::TaskProgress) -> Entry {
     )
 }
 
-pub(super) fn piece(partial: &v1::TaskPartial) -> Entry {
+pub(super) fn piece(partial: &Partial) -> Entry {
     let chunk = String::from_utf8_lossy(&partial.chunk).into_owned();
     let partial = Some(PartialView {
         seq: partial.seq,
@@ -221,17 +219,13 @@ fn ended(answer: InvokeResponse) -> Entry {
     )
 }
 
-fn invocation(agent: String, body: InvokeRequest, mut context: CallContext) -> Invocation {
+fn invocation(agent: String, body: InvokeRequest, mut context: TaskContext) -> Invocation {
     context.context_id = body.context_id.unwrap_or_default();
-    let json = body
-        .input
-        .map_or_else(|| "null".to_owned(), |input| Box::<str>::from(input).into());
+    let input = body.input.map(|input| Payload::Json(input.into()));
     Invocation {
         agent,
         capability: body.capability,
-        input: v1::Payload {
-            content: Some(v1::payload::Content::Json(json.into())),
-        },
+        input: input.unwrap_or_default(),
         deadline: body.deadline_ms.map(Duration::from_millis),
         context,
     }
@@ -240,7 +234,7 @@ fn invocation(agent: String, body: InvokeRequest, mut context: CallContext) -> I
 /// What the headers say of a call.
 struct CallHeaders {
     durable: bool,
-    context: CallContext,
+    context: TaskContext,
 }
 
 impl<S: Sync> FromRequestParts<S> for CallHeaders {
@@ -248,11 +242,11 @@ impl<S: Sync> FromRequestParts<S> for CallHeaders {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let trace = |name| text(&parts.headers, name).unwrap_or_default().to_owned();
-        let context = CallContext {
+        let context = TaskContext {
             traceparent: trace("traceparent"),
             tracestate: trace("tracestate"),
             baggage: trace("baggage"),
-            ..CallContext::default()
+            ..TaskContext::default()
         };
         Ok(Self {
             durable: prefers_async(&parts.headers),
@@ -277,6 +271,8 @@ fn prefers_async(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use parallax_core::json::Json;
+
     use super::*;
 
     #[test]
@@ -292,8 +288,8 @@ mod tests {
     fn an_input_travels_byte_for_byte() {
         let text = r#"{"capability":"c","input":{"z": 1.00}}"#;
         let body: InvokeRequest = serde_json::from_str(text).expect("well-formed");
-        let invocation = invocation("a".to_owned(), body, CallContext::default());
-        let expected = v1::payload::Content::Json(r#"{"z": 1.00}"#.into());
-        assert_eq!(invocation.input.content, Some(expected));
+        let invocation = invocation("a".to_owned(), body, TaskContext::default());
+        let expected = Json::parse(r#"{"z": 1.00}"#.into()).expect("well-formed");
+        assert_eq!(invocation.input, Payload::Json(expected));
     }
 }

@@ -5,9 +5,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use parallax_api::problem::MEDIA_TYPE;
 use parallax_api::{Problem, tasks::TaskProblem};
-use parallax_core::error::{Code, Error};
+use parallax_core::error::{Code, Error, chain};
 use parallax_core::id::TaskId;
-use parallax_proto::v1;
+use parallax_core::task;
 
 /// Before trying again, in seconds, where the server is busy rather than broken.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -41,11 +41,9 @@ impl From<parallax_store::StoreError> for Failure {
 
 impl Failure {
     /// Of a task that ended without an answer.
-    pub(crate) fn of_task(task: TaskId, problem: &v1::TaskProblem) -> Self {
-        let problem = task_problem(problem);
-        let code = problem.code.parse().unwrap_or(Code::AgentFailed);
+    pub(crate) fn of_task(task: TaskId, problem: task::Problem) -> Self {
         Self {
-            error: Error::new(code, problem.message),
+            error: Error::new(problem.code, problem.message),
             task: Some(task),
             agent_code: problem.agent_code,
             retryable: problem.retryable,
@@ -63,7 +61,7 @@ impl Failure {
             code,
             Code::Internal | Code::StorageFull | Code::StoreUnavailable
         ) {
-            let cause = self.error.source.as_deref().map(chain);
+            let cause = self.error.source.as_deref().map(|source| chain(source));
             tracing::error!(code = code.as_str(), detail = %self.error, cause, "request failed");
         }
         Problem {
@@ -158,12 +156,12 @@ pub(crate) const fn status(code: Code) -> StatusCode {
 }
 
 /// Why a task has no answer, as the API shows it.
-pub(crate) fn task_problem(problem: &v1::TaskProblem) -> TaskProblem {
+pub(crate) fn task_problem(problem: &task::Problem) -> TaskProblem {
     TaskProblem {
-        code: problem.code.clone(),
+        code: problem.code.as_str().to_owned(),
         message: problem.message.clone(),
         retryable: problem.retryable,
-        agent_code: Some(problem.agent_code.clone()).filter(|code| !code.is_empty()),
+        agent_code: problem.agent_code.clone(),
         retry_after_ms: Some(problem.retry_after_ms).filter(|ms| *ms > 0),
     }
 }
@@ -173,17 +171,6 @@ fn title(code: Code) -> String {
     let words = code.as_str().replace('_', " ");
     let (first, rest) = words.split_at(1);
     format!("{}{rest}", first.to_ascii_uppercase())
-}
-
-fn chain(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -205,11 +192,11 @@ mod tests {
     #[test]
     fn an_agents_failure_keeps_its_own_word() {
         let task: TaskId = "tsk_00000000000000000000000000".parse().expect("an id");
-        let problem = v1::TaskProblem {
-            code: "agent_failed".to_owned(),
+        let problem = task::Problem {
+            code: Code::AgentFailed,
             message: "the model refused".to_owned(),
             retryable: true,
-            agent_code: "model_refused".to_owned(),
+            agent_code: Some("model_refused".to_owned()),
             retry_after_ms: 0,
         };
         let expected = Problem {
@@ -223,7 +210,7 @@ mod tests {
             agent_code: Some("model_refused".to_owned()),
             retryable: true,
         };
-        assert_eq!(Failure::of_task(task, &problem).document("req_x"), expected);
+        assert_eq!(Failure::of_task(task, problem).document("req_x"), expected);
     }
 
     #[test]

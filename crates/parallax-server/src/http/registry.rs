@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::response::Response;
 use parallax_api::Page;
 use parallax_api::registry::{CapabilityView, RegistryEntry, RegistryEvent, SdkView};
-use parallax_proto::v1;
+use parallax_core::instance::Capability;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -173,14 +173,15 @@ fn entry(view: &InstanceView, clock: &Clock) -> RegistryEntry {
     }
 }
 
-fn capability(offered: &v1::Capability) -> CapabilityView {
+fn capability(offered: &Capability) -> CapabilityView {
+    let schema = offered.input_schema.as_ref();
     CapabilityView {
         name: offered.name.clone(),
         version: offered.version.clone(),
         description: offered.description.clone(),
         max_concurrency: offered.max_concurrency,
         idempotent: offered.idempotent,
-        // An agent's schema that is no JSON helps nobody, and does not hide the agent.
-        input_schema: serde_json::from_slice(&offered.input_schema_json).ok(),
+        // What could not be read was refused with its Hello.
+        input_schema: schema.and_then(|json| serde_json::from_slice(json.as_bytes()).ok()),
     }
 }

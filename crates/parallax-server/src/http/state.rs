@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use parallax_core::blob::BlobRef;
 use parallax_core::error::{Code, Error, Result};
 use parallax_core::id::{TaskId, TenantId};
-use parallax_proto::v1;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -73,10 +73,10 @@ fn place(places: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit> {
 
 /// Which blobs the latest attached calls were answered with, and for whom.
 #[derive(Default)]
-pub(crate) struct RecentBlobs(Mutex<VecDeque<(TenantId, TaskId, Vec<v1::BlobRef>)>>);
+pub(crate) struct RecentBlobs(Mutex<VecDeque<(TenantId, TaskId, Vec<BlobRef>)>>);
 
 impl RecentBlobs {
-    pub(crate) fn remember(&self, tenant: TenantId, task: TaskId, blobs: Vec<v1::BlobRef>) {
+    pub(crate) fn remember(&self, tenant: TenantId, task: TaskId, blobs: Vec<BlobRef>) {
         if blobs.is_empty() {
             return;
         }
@@ -87,7 +87,7 @@ impl RecentBlobs {
         kept.push_back((tenant, task, blobs));
     }
 
-    pub(crate) fn of(&self, tenant: TenantId, task: TaskId) -> Option<Vec<v1::BlobRef>> {
+    pub(crate) fn of(&self, tenant: TenantId, task: TaskId) -> Option<Vec<BlobRef>> {
         let kept = self.0.lock();
         let found = kept
             .iter()

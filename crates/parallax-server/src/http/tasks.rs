@@ -15,11 +15,11 @@ use parallax_api::Page;
 use parallax_api::tasks::{
     CancelRequest, TaskEntry, TaskEntryKind, TaskEventView, TaskInput, TaskView,
 };
+use parallax_core::blob::BlobRef;
 use parallax_core::error::{Code, Error};
 use parallax_core::id::TaskId;
 use parallax_core::key::{Principal, Scope};
-use parallax_proto::v1;
-use parallax_store::BlobDigest;
+use parallax_core::task::{Outcome, Payload};
 use serde::Deserialize;
 use tokio_util::io::ReaderStream;
 use utoipa::IntoParams;
@@ -210,10 +210,7 @@ async fn answer_task(
     let task: TaskId = id.parse()?;
     let (app, caller) = (Arc::clone(&state.app), principal.clone());
     let TaskInput { input_id, value } = body.value;
-    let json = String::from(Box::<str>::from(value));
-    let value = v1::Payload {
-        content: Some(v1::payload::Content::Json(json.into())),
-    };
+    let value = Payload::Json(value.into());
     let work = async move {
         app.answer_task(&caller, task, input_id, value).await?;
         Ok(Reply::empty())
@@ -245,23 +242,24 @@ async fn task_blob(
     let task: TaskId = id.parse()?;
     let blobs = blobs_of(&state, &principal, task).await?;
     let found = match &params.digest {
-        Some(digest) => blobs.into_iter().find(|blob| blob.digest == *digest),
+        Some(digest) => blobs
+            .into_iter()
+            .find(|blob| blob.digest.as_str() == digest),
         None => blobs.into_iter().next(),
     };
     let blob = found.ok_or_else(|| Error::not_found("such blob of task", task))?;
-    let digest: BlobDigest = blob.digest.parse().map_err(Error::internal)?;
     let file = state
         .app
         .blobs
-        .get(principal.tenant, &digest)
+        .get(principal.tenant, &blob.digest)
         .await
         .map_err(Error::from)?;
-    let file = file.ok_or_else(|| Error::not_found("blob", &digest))?;
+    let file = file.ok_or_else(|| Error::not_found("blob", &blob.digest))?;
     Ok(download(Body::from_stream(ReaderStream::new(file)), &blob))
 }
 
 /// What a blob is, is its agent's word: a browser must neither run nor guess it.
-fn download(body: Body, blob: &v1::BlobRef) -> Response {
+fn download(body: Body, blob: &BlobRef) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     let octets = HeaderValue::from_static("application/octet-stream");
@@ -287,13 +285,13 @@ async fn blobs_of(
     state: &HandlerState,
     principal: &Principal,
     task: TaskId,
-) -> Result<Vec<v1::BlobRef>, Error> {
+) -> Result<Vec<BlobRef>, Error> {
     if let Some(recent) = state.recent.of(principal.tenant, task) {
         return Ok(recent);
     }
     let record = state.app.get_task(principal, task).await?;
-    match record.outcome.and_then(|outcome| outcome.outcome) {
-        Some(v1::task_outcome::Outcome::Success(success)) => Ok(outcome::blobs(&success)),
+    match &record.row.outcome {
+        Some(Outcome::Success(success)) => Ok(success.blobs().cloned().collect()),
         _ => {
             let message = format!("task {task} has no result ({})", record.row.state);
             Err(Error::new(Code::Conflict, message))
@@ -312,10 +310,7 @@ pub(crate) fn view(task: &TaskRecord) -> TaskView {
         state: row.state,
         cancel: row.cancel,
         attempt: row.attempt,
-        outcome: task
-            .outcome
-            .as_ref()
-            .and_then(|o| outcome::outcome(row.id, o)),
+        outcome: row.outcome.as_ref().map(|o| outcome::outcome(row.id, o)),
         idempotency_key: row.idempotency_key.clone(),
         caller: row.caller.clone(),
         deadline: row.deadline.map(Into::into),

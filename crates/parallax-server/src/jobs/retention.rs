@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parallax_core::blob::BlobDigest;
 use parallax_core::error::{Error, Result};
 use parallax_core::id::TenantId;
 use parallax_core::time::Timestamp;
-use parallax_store::{BlobDigest, Page, events, idempotency, instances, sources, tasks, tenants};
+use parallax_store::{Page, events, idempotency, instances, sources, tasks, tenants};
 
 use crate::app::App;
 

@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use parallax_core::agent::{Agent, Deletion, ManagedBy, Revision};
+use parallax_core::blob::{BlobDigest, BlobRef};
 use parallax_core::build::{Build, BuildPhase, build_key};
 use parallax_core::event::Subject;
 use parallax_core::host::{Host, HostFacts, IsolationMeans};
 use parallax_core::id::{AgentId, BuildId, HostId, KeyId, ReplicaId, RevisionId, TaskId, TenantId};
+use parallax_core::json::Json;
 use parallax_core::key::{ApiKey, Scope};
 use parallax_core::manifest::{AgentSpec, IsolationTier};
 use parallax_core::name::Name;
 use parallax_core::quantity::{CpuMillis, MemoryBytes};
 use parallax_core::replica::{Exit, Observation, Replica, ReplicaPhase, Want};
 use parallax_core::status::{Condition, Phase, Reason, ReplicaCounts, Status};
-use parallax_core::task::{BlobRef, CancelState, Payload, Task, TaskState};
+use parallax_core::task::{CancelState, Outcome, Payload, Success, Task, TaskContext, TaskState};
 use parallax_core::time::Timestamp;
 use parallax_store::events::NewEvent;
 use parallax_store::tenants::Tenant;
@@ -206,15 +208,20 @@ pub(crate) fn task(tenant: TenantId, n: u8) -> Task {
         agent_name: name("scorer"),
         agent: Some(agent_id(1)),
         capability: "score".to_owned(),
-        input: Payload::Json(b"{\"text\":\"\\u0000 fine\"}".to_vec()),
+        input: Payload::Json(json("{\"text\": \"\\u0000 fine\"}")),
         idempotency_key: Some(format!("request-{n}")),
         request_hash: vec![1, 2, 3],
         state: TaskState::Queued,
         cancel: CancelState::Unresolved,
         attempt: 0,
         instance_uuid: Some("i-1".to_owned()),
-        context_json: "{\"traceparent\":\"00\"}".to_owned(),
-        outcome_json: Some("{}".to_owned()),
+        context: TaskContext {
+            traceparent: "00".to_owned(),
+            ..TaskContext::default()
+        },
+        outcome: Some(Outcome::Success(Success::of(Payload::Json(json(
+            "[1.0, \"\\u0000\"]",
+        ))))),
         caller: "key-1".to_owned(),
         deadline: Some(at(100)),
         not_before: Some(at(2)),
@@ -223,9 +230,13 @@ pub(crate) fn task(tenant: TenantId, n: u8) -> Task {
     }
 }
 
+fn json(text: &'static str) -> Json {
+    Json::parse(text.to_owned().into()).expect("well-formed")
+}
+
 pub(crate) fn blob() -> Payload {
     Payload::Blob(BlobRef {
-        digest: "sha256:00".to_owned(),
+        digest: BlobDigest::of_sha256([7; 32]),
         size_bytes: 1 << 20,
         media_type: "application/json".to_owned(),
     })

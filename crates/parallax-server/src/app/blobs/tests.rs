@@ -1,7 +1,7 @@
 use parallax_core::id::{AgentId, KeyId, ReplicaId};
+use parallax_core::task::{Payload, TaskContext};
 
 use super::*;
-use crate::dispatch::CallContext;
 use crate::dispatch::tests::{Agent, Entry, Reply, at, submit_call};
 use crate::testing::{World, name, start};
 
@@ -41,21 +41,15 @@ fn hosted(world: &World, replica: ReplicaId) -> Principal {
 fn held(world: &World, agent: &str, entry: Entry) -> (TaskId, (Agent, Reply)) {
     let group = world.group(agent);
     let session = entry.join(&group);
-    let blob = v1::BlobRef {
-        digest: DIGEST.to_owned(),
-        ..v1::BlobRef::default()
-    };
     let call = Arc::new(Call {
         tenant: world.admin.tenant,
         id: TaskId::new(at(), crate::clock::random()),
         agent: name(agent),
         capability: "score".to_owned(),
-        input: v1::Payload {
-            content: Some(v1::payload::Content::Blob(blob)),
-        },
+        input: Payload::Blob(blob(DIGEST, 0)),
         idempotency_key: String::new(),
         deadline: None,
-        context: CallContext::default(),
+        context: TaskContext::default(),
         span: parallax_telemetry::trace::CallSpan::default(),
     });
     let reply = submit_call(&group, &call);
@@ -63,29 +57,21 @@ fn held(world: &World, agent: &str, entry: Entry) -> (TaskId, (Agent, Reply)) {
 }
 
 fn get(world: &World, who: &Principal, task: Option<TaskId>, digest: &str) -> Option<Code> {
-    let request = v1::GetBlobRequest {
-        r#ref: task.map(reference),
-        digest: digest.to_owned(),
-        offset: 0,
-    };
-    world.app.may_get_blob(who, &request).err().map(|e| e.code)
+    let digest = blob(digest, 0).digest;
+    let refused = world.app.may_get_blob(who, task, &digest).err();
+    refused.map(|e| e.code)
 }
 
 fn put(world: &World, who: &Principal, task: Option<TaskId>, bytes: u64) -> Option<Code> {
-    let header = v1::PutBlobHeader {
-        r#ref: task.map(reference),
-        digest: DIGEST.to_owned(),
-        size_bytes: bytes,
-        media_type: String::new(),
-    };
-    world.app.may_put_blob(who, &header).err().map(|e| e.code)
+    let refused = world.app.may_put_blob(who, task, &blob(DIGEST, bytes));
+    refused.err().map(|e| e.code)
 }
 
-fn reference(id: TaskId) -> v1::TaskRef {
-    v1::TaskRef {
-        task_id: id.to_string(),
-        attempt: 1,
-        ..v1::TaskRef::default()
+fn blob(digest: &str, size_bytes: u64) -> BlobRef {
+    BlobRef {
+        digest: digest.parse().expect("a digest"),
+        size_bytes,
+        media_type: String::new(),
     }
 }
 
@@ -133,7 +119,7 @@ async fn another_tenants_task_is_not_found() {
     entry.key = Some(agent_key(1));
     let (task, _held) = held(&world, "scorer", entry);
     let mut foreign = external(&world, 1);
-    foreign.tenant = parallax_core::id::TenantId::new(start(), [8; 10]);
+    foreign.tenant = TenantId::new(start(), [8; 10]);
     assert_eq!(
         get(&world, &foreign, Some(task), DIGEST),
         Some(Code::NotFound)
@@ -155,26 +141,45 @@ async fn callers_store_inputs_and_readers_read_them() {
     assert_eq!(put(&world, &reader, None, 10), Some(Code::Forbidden));
 }
 
-async fn upload(world: &World, bytes: &[u8], promised: u64) -> Result<v1::BlobRef> {
-    let begun = world.app.blobs.put(world.admin.tenant, 1 << 20).await;
-    let mut upload = begun.expect("the disk works");
-    upload.write(bytes).await.expect("the disk works");
+async fn upload(world: &World, bytes: &[u8], promised: u64) -> Result<BlobRef> {
     let digest = world.upload(bytes).await.digest;
-    let header = v1::PutBlobHeader {
-        digest,
-        size_bytes: promised,
-        ..v1::PutBlobHeader::default()
-    };
-    let size = bytes.len() as u64;
-    let done = world.app.finish_blob(&world.admin, upload, header, size);
-    done.await
+    let promised = blob(&digest, promised);
+    let begun = world.app.begin_blob(&world.admin, None, &promised).await;
+    let mut upload = begun.expect("an input");
+    upload.write(bytes).await.expect("the disk works");
+    let done = world.app.finish_blob(&world.admin, upload, &promised);
+    done.await.map(|()| promised)
 }
 
 #[tokio::test]
 async fn a_blob_is_what_its_header_promised() {
     let world = World::new().await;
-    let stored = upload(&world, b"four", 4).await.expect("it is stored");
-    assert_eq!(stored.size_bytes, 4);
+    upload(&world, b"four", 4).await.expect("it is stored");
     let refused = upload(&world, b"five!", 4).await.expect_err("it is larger");
     assert_eq!(refused.code, Code::InvalidRequest);
+}
+
+#[tokio::test]
+async fn an_answer_names_only_blobs_that_were_put() {
+    let world = World::new().await;
+    let tenant = world.admin.tenant;
+    let put = upload(&world, b"four", 4).await.expect("it is stored");
+    let checked = async |blob: BlobRef| {
+        let answer = Success::of(Payload::Blob(blob));
+        let refused = world.app.check_blobs(tenant, &answer).await.err();
+        refused.map(|e| (e.code, e.message.into_owned()))
+    };
+    assert_eq!(checked(put.clone()).await, None);
+    let larger = BlobRef {
+        size_bytes: 5,
+        ..put
+    };
+    for (blob, why) in [
+        (blob(OTHER, 4), "which nobody put"),
+        (larger, "which has 4 bytes, not 5"),
+    ] {
+        let (code, message) = checked(blob).await.expect("it is refused");
+        assert_eq!(code, Code::AgentFailed);
+        assert!(message.ends_with(why), "{message}");
+    }
 }

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use parallax_core::error::Code;
+use parallax_core::instance::Capability;
+use parallax_core::task::{Outcome, Problem};
 use parallax_proto::v1;
 use parallax_proto::v1::inventory_item::State;
 
 use super::*;
+use crate::dispatch::tests as agents;
 use crate::dispatch::tests::{Agent, Entry, capability, listed, reference};
-use crate::dispatch::{Outcome, tests as agents};
 use crate::testing::World;
 
-fn score(idempotent: bool) -> Vec<v1::Capability> {
+fn score(idempotent: bool) -> Vec<Capability> {
     vec![capability("score", 0, idempotent)]
 }
 
@@ -23,10 +25,12 @@ async fn connected(world: &World, credit: u32, idempotent: bool) -> Agent {
 }
 
 fn fail(agent: &Agent, task: &v1::Task) {
-    let outcome = Outcome::Problem(v1::TaskProblem {
-        code: "agent_failed".to_owned(),
+    let outcome = Outcome::Problem(Problem {
+        code: Code::AgentFailed,
+        message: "it failed".to_owned(),
         retryable: true,
-        ..v1::TaskProblem::default()
+        agent_code: None,
+        retry_after_ms: 0,
     });
     let id = agents::id_of(task);
     agent

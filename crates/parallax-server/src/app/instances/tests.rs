@@ -5,11 +5,11 @@ use crate::app::Receipt;
 use crate::app::deploy::{Deployed, Deployment};
 use crate::testing::{World, name};
 
-fn hello() -> v1::Hello {
-    v1::Hello {
+fn hello() -> Hello {
+    Hello {
         agent_name: "scorer".to_owned(),
         instance_uuid: "0192f0c4-7d5e-7a10-8000-000000000001".to_owned(),
-        ..v1::Hello::default()
+        ..Hello::default()
     }
 }
 

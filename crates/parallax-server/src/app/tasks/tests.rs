@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parallax_proto::v1::cancel_ack::Outcome as Ack;
+use parallax_core::task::{CancelAck, Partial, Ppm, Progress};
+use parallax_proto::v1;
 
 use super::*;
 use crate::dispatch::Update;
@@ -46,7 +47,7 @@ async fn a_running_task_is_cancelled_once_its_agent_says_so() {
     assert_eq!(asked.row.cancel, CancelState::Requested);
     assert!(matches!(agent.next(), Some(Frame::Cancel(_))));
     let group = &agent.group;
-    group.cancel_acked(agent.slot, id_of(&sent), 1, Ack::Stopped);
+    group.cancel_acked(agent.slot, id_of(&sent), 1, CancelAck::Stopped);
     world.commit().await;
     let row = world.task(&task).await;
     assert_eq!(
@@ -113,7 +114,7 @@ async fn an_expired_task_still_tells_what_became_of_its_work() {
         (TaskState::Expired, CancelState::Requested)
     );
     let group = &agent.group;
-    group.cancel_acked(agent.slot, id_of(&sent), 1, Ack::Stopped);
+    group.cancel_acked(agent.slot, id_of(&sent), 1, CancelAck::Stopped);
     world.commit().await;
     let row = world.task(&task).await;
     assert_eq!(
@@ -192,8 +193,8 @@ async fn a_watcher_hears_signs_of_life_before_the_end_and_how_many_it_missed() {
     let task = world.submit(None).await;
     let sent = agent.next_task();
     let (group, slot, id) = (Arc::clone(&agent.group), agent.slot, id_of(&sent));
-    let half = v1::TaskProgress {
-        ppm: Some(500_000),
+    let half = Progress {
+        ppm: Ppm::try_from(500_000).ok(),
         message: "half".to_owned(),
     };
     group.progress(slot, id, 1, half.clone());
@@ -204,7 +205,7 @@ async fn a_watcher_hears_signs_of_life_before_the_end_and_how_many_it_missed() {
         "dispatched",
         "who comes later has missed it"
     );
-    let piece = |seq| v1::TaskPartial {
+    let piece = |seq| Partial {
         seq,
         chunk: b"piece".to_vec().into(),
     };

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use parallax_core::error::{Code, Error};
 use parallax_core::id::TaskId;
-use parallax_core::task::CancelState;
+use parallax_core::task::{CancelState, Outcome};
 use parallax_proto::v1;
 use tokio::time::Instant;
 
-use super::super::call::{Sink, problem};
+use super::super::call::Sink;
 use super::super::instance::{InFlight, Link};
 use super::Group;
 
@@ -29,11 +29,9 @@ impl Group {
     pub fn cancel(&self, id: TaskId, reason: &str, grace: Duration, now: Instant) -> CancelRequest {
         let mut state = self.state.lock();
         if let Some(waiting) = state.waiting.remove(id) {
-            let error = Error::new(
-                Code::Cancelled,
-                format!("cancelled before it was sent: {reason}"),
-            );
-            waiting.sink.deliver(&waiting.call, problem(&error));
+            let message = format!("cancelled before it was sent: {reason}");
+            let outcome = Outcome::problem(Code::Cancelled, message);
+            waiting.sink.deliver(&waiting.call, outcome);
             return CancelRequest::Withdrawn;
         }
         for instance in state.instances.values_mut() {
@@ -60,14 +58,14 @@ impl Group {
     pub fn give_up(&self, id: TaskId, why: &Error, grace: Duration, now: Instant) {
         let mut state = self.state.lock();
         if let Some(waiting) = state.waiting.remove(id) {
-            waiting.sink.deliver(&waiting.call, problem(why));
+            waiting.sink.deliver(&waiting.call, why.into());
             return;
         }
         for instance in state.instances.values_mut() {
             if let Some(entry) = instance.in_flight.get_mut(&id) {
                 ask_to_stop(entry, instance.link.as_ref(), &why.message, grace, now);
                 let sink = std::mem::replace(&mut entry.sink, Sink::Nobody);
-                sink.deliver(&entry.call, problem(why));
+                sink.deliver(&entry.call, why.into());
                 return;
             }
         }
@@ -89,7 +87,7 @@ pub(in crate::dispatch) fn ask_to_stop(
     entry.cancel = CancelState::Requested;
     entry.cancel_due = Some(now + grace);
     if let Some(link) = link {
-        link.send(v1::agent_down::Frame::Cancel(v1::Cancel {
+        entry.asked = link.send(v1::agent_down::Frame::Cancel(v1::Cancel {
             r#ref: Some(entry.reference()),
             reason: reason.to_owned(),
             grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),

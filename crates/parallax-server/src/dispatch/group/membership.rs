@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parallax_core::id::TaskId;
+use parallax_core::instance::Sdk;
 use parallax_core::task::CancelState;
 use parallax_core::time::Timestamp;
 use parallax_proto::v1;
@@ -76,6 +77,8 @@ impl Group {
             // The window of a new stream is fresh; what is listed has arrived.
             task.partial_bytes = 0;
             task.accepted = true;
+            // Its verdict says so.
+            task.asked = task.cancel != CancelState::None;
         }
         joining.link.send(v1::agent_down::Frame::Welcome(welcome));
         let slot = state.new_slot(&joining.peer.uuid);
@@ -113,7 +116,7 @@ impl Group {
                 uuid: restored.uuid.clone(),
                 hosted: None,
                 key: None,
-                sdk: v1::Sdk::default(),
+                sdk: Sdk::default(),
                 capabilities: Vec::new(),
                 labels: BTreeMap::new(),
             }),
@@ -138,6 +141,7 @@ impl Group {
             expired: false,
             idempotent: restored.idempotent,
             cancel: restored.cancel,
+            asked: false,
             cancel_due: restored.cancel_due,
             last_partial: 0,
             partial_bytes: 0,

@@ -1,13 +1,12 @@
 //! What instances report: credit, progress, outcomes.
 
-use std::sync::Arc;
-
 use parallax_core::id::TaskId;
-use parallax_core::task::CancelState;
+use parallax_core::task::transition::News;
+use parallax_core::task::{CancelAck, CancelState, Outcome, Partial, Progress};
 use parallax_proto::v1;
 use tokio::time::Instant;
 
-use super::super::call::{DurableEvent, DurableEventKind, Outcome, Sink, Update};
+use super::super::call::{Sink, Update};
 use super::super::instance::{InFlight, Instance};
 use super::{Group, SlotId};
 
@@ -34,7 +33,7 @@ impl Group {
         self.with_task(slot, task, attempt, |entry| entry.accepted = true);
     }
 
-    pub fn progress(&self, slot: SlotId, task: TaskId, attempt: u32, progress: v1::TaskProgress) {
+    pub fn progress(&self, slot: SlotId, task: TaskId, attempt: u32, progress: Progress) {
         self.with_task(slot, task, attempt, |entry| {
             let update = Update::Progress(progress);
             entry.sink.update(&entry.call, update, &self.live);
@@ -43,14 +42,7 @@ impl Group {
 
     /// Passes a partial on, unless it was seen before. Once half of `window` is used up, the
     /// bytes are granted again.
-    pub fn partial(
-        &self,
-        slot: SlotId,
-        task: TaskId,
-        attempt: u32,
-        partial: v1::TaskPartial,
-        window: u32,
-    ) {
+    pub fn partial(&self, slot: SlotId, task: TaskId, attempt: u32, partial: Partial, window: u32) {
         let mut grant = None;
         self.with_task(slot, task, attempt, |entry| {
             let bytes = u32::try_from(partial.chunk.len()).unwrap_or(u32::MAX);
@@ -97,28 +89,15 @@ impl Group {
             Some(InFlight {
                 committing: true, ..
             }) => {}
-            Some(InFlight {
-                call,
-                attempt,
-                sink: Sink::Durable(events),
-                committing,
-                accepted,
-                idempotent,
-                ..
-            }) => {
-                *committing = true;
-                *accepted = true;
-                let kind = DurableEventKind::Ended {
+            Some(entry) if matches!(entry.sink, Sink::Durable(_)) => {
+                entry.committing = true;
+                entry.accepted = true;
+                let idempotent = entry.idempotent;
+                let news = News::Ended {
                     outcome,
-                    idempotent: *idempotent,
-                    from: slot,
+                    idempotent,
                 };
-                let event = DurableEvent {
-                    call: Arc::clone(call),
-                    attempt: *attempt,
-                    kind,
-                };
-                drop(events.send(event));
+                entry.tell(news, Some(slot));
             }
             Some(_) => {
                 if let Some(entry) = instance.in_flight.remove(&id) {
@@ -161,13 +140,7 @@ impl Group {
     }
 
     /// The agent answered a cancel.
-    pub fn cancel_acked(
-        &self,
-        slot: SlotId,
-        id: TaskId,
-        attempt: u32,
-        outcome: v1::cancel_ack::Outcome,
-    ) {
+    pub fn cancel_acked(&self, slot: SlotId, id: TaskId, attempt: u32, answer: CancelAck) {
         let mut state = self.state.lock();
         let Some(instance) = state.instances.get_mut(&slot) else {
             return;
@@ -180,18 +153,11 @@ impl Group {
             return;
         };
         entry.cancel_due = None;
-        if outcome == v1::cancel_ack::Outcome::TooLate {
+        if answer == CancelAck::TooLate {
             if std::mem::replace(&mut entry.cancel, CancelState::Acked) == CancelState::Acked {
                 return;
             }
-            if let Sink::Durable(events) = &entry.sink {
-                let kind = DurableEventKind::CancelAcked(outcome);
-                drop(events.send(DurableEvent {
-                    call: Arc::clone(&entry.call),
-                    attempt,
-                    kind,
-                }));
-            }
+            entry.tell(News::CancelAcked(answer), None);
         } else if let Some(entry) = instance.in_flight.remove(&id) {
             entry.stopped();
         }

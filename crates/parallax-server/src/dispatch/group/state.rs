@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use parallax_core::error::{Code, Error};
+use parallax_core::error::Code;
 use parallax_core::name::Name;
-use parallax_core::task::{AfterLoss, CancelState, after_loss};
+use parallax_core::task::transition::News;
+use parallax_core::task::{AfterLoss, CancelState, Outcome, after_loss};
 use parallax_proto::v1;
 use tokio::time::Instant;
 
-use super::super::call::{Call, DurableEvent, DurableEventKind, Sink, problem};
+use super::super::call::{Call, Sink};
 use super::super::instance::{InFlight, Instance, reference};
 use super::super::queue::{Queue, Waiting};
 use super::SlotId;
@@ -130,6 +131,7 @@ impl State {
             expired: false,
             idempotent,
             cancel: CancelState::None,
+            asked: false,
             cancel_due: None,
             last_partial: 0,
             partial_bytes: 0,
@@ -175,38 +177,26 @@ impl State {
 
     /// A task that its instance never received: sent again, whatever the capability says.
     fn again(&mut self, task: InFlight) {
-        match &task.sink {
-            Sink::Durable(events) => {
-                let kind = DurableEventKind::NeverReceived;
-                drop(events.send(DurableEvent {
-                    call: task.call,
-                    attempt: task.attempt,
-                    kind,
-                }));
-            }
-            _ => self.waiting.push_front(Waiting {
-                call: task.call,
-                attempt: task.attempt + 1,
-                sink: task.sink,
-            }),
+        if task.tell(News::NeverReceived, None) {
+            return;
         }
+        self.waiting.push_front(Waiting {
+            call: task.call,
+            attempt: task.attempt + 1,
+            sink: task.sink,
+        });
     }
 
     /// A task whose instance is gone.
     pub(super) fn lost(&mut self, task: InFlight, agent: &Name) {
-        if let Sink::Durable(events) = &task.sink {
+        if matches!(task.sink, Sink::Durable(_)) {
             // A task from before the server's start knows its capability only from its peers.
             let declared = self
                 .instances
                 .values()
                 .filter_map(|i| i.peer.capability(&task.call.capability));
             let idempotent = task.idempotent || declared.into_iter().any(|c| c.idempotent);
-            let kind = DurableEventKind::InstanceLost { idempotent };
-            drop(events.send(DurableEvent {
-                call: task.call,
-                attempt: task.attempt,
-                kind,
-            }));
+            task.tell(News::InstanceLost { idempotent }, None);
             return;
         }
         let stopping = task.cancel != CancelState::None;
@@ -226,7 +216,7 @@ impl State {
             task.attempt
         );
         task.sink
-            .deliver(&task.call, problem(&Error::new(Code::AgentLost, message)));
+            .deliver(&task.call, Outcome::problem(Code::AgentLost, message));
     }
 
     pub(super) fn refuse_waiting_if_empty(&mut self, agent: &Name) {
@@ -238,7 +228,7 @@ impl State {
                 format!("the last instance of agent `{agent}` went away before the call was sent");
             waiting.sink.deliver(
                 &waiting.call,
-                problem(&Error::new(Code::AgentUnavailable, message)),
+                Outcome::problem(Code::AgentUnavailable, message),
             );
         }
     }
@@ -254,9 +244,9 @@ fn task_frame(call: &Call, attempt: u32) -> v1::agent_down::Frame {
         r#ref: Some(reference(call, attempt)),
         capability: call.capability.clone(),
         idempotency_key: call.idempotency_key.clone(),
-        input: Some(call.input.clone()),
+        input: Some(call.input.clone().into()),
         deadline_unix_ms: call.deadline.map_or(0, |d| d.unix_ms),
-        context: Some(call.context.clone()),
+        context: Some(call.context.clone().into()),
         time_left_ms: left.map_or(0, |ms| u64::try_from(ms).unwrap_or(u64::MAX)),
     })
 }

@@ -1,6 +1,6 @@
 //! The state machine of a cancel: asked for, acknowledged, stopped or unresolved.
 
-use parallax_proto::v1::cancel_ack::Outcome as Ack;
+use parallax_core::task::CancelAck;
 
 use super::*;
 
@@ -45,7 +45,7 @@ fn an_agent_is_asked_once_and_its_stop_ends_the_call() {
     };
     assert_eq!((asked.reason.as_str(), asked.grace_ms), ("no need", 10_000));
     assert_eq!(agent.next(), None);
-    group.cancel_acked(agent.slot, id_of(&task), 1, Ack::Stopped);
+    group.cancel_acked(agent.slot, id_of(&task), 1, CancelAck::Stopped);
     assert_eq!(outcome(&mut reply), "cancelled");
     assert_eq!(group.in_flight(agent.slot), 0);
 }
@@ -54,7 +54,7 @@ fn an_agent_is_asked_once_and_its_stop_ends_the_call() {
 fn a_result_that_was_faster_than_the_cancel_counts() {
     let (group, agent, task, mut reply) = started();
     cancel(&group, &task);
-    group.cancel_acked(agent.slot, id_of(&task), 1, Ack::TooLate);
+    group.cancel_acked(agent.slot, id_of(&task), 1, CancelAck::TooLate);
     assert_eq!(outcome(&mut reply), "open");
     agent.finish(&task, 1);
     assert_eq!(outcome(&mut reply), "ok");
@@ -71,7 +71,7 @@ async fn a_cancel_that_nobody_answers_shows_as_unresolved_until_it_is() {
     sweep(&group);
     assert_eq!(unresolved(&group), 1);
     assert_eq!(outcome(&mut reply), "open", "the work may still go on");
-    group.cancel_acked(agent.slot, id_of(&task), 1, Ack::Stopped);
+    group.cancel_acked(agent.slot, id_of(&task), 1, CancelAck::Stopped);
     assert_eq!(unresolved(&group), 0);
     assert_eq!(outcome(&mut reply), "cancelled");
 }
@@ -87,7 +87,7 @@ fn a_cancel_is_repeated_to_an_agent_that_comes_back() {
         back.verdicts()[..],
         [v1::verdict::Verdict::Cancel(_)]
     ));
-    group.cancel_acked(back.slot, id_of(&task), 1, Ack::Stopped);
+    group.cancel_acked(back.slot, id_of(&task), 1, CancelAck::Stopped);
     assert_eq!(outcome(&mut reply), "cancelled");
 }
 
@@ -103,7 +103,7 @@ fn cancelled_work_that_a_returning_agent_does_not_list_has_stopped() {
 #[test]
 fn an_acknowledgement_of_another_attempt_changes_nothing() {
     let (group, agent, task, mut reply) = started();
-    group.cancel_acked(agent.slot, id_of(&task), 2, Ack::Stopped);
+    group.cancel_acked(agent.slot, id_of(&task), 2, CancelAck::Stopped);
     assert_eq!(outcome(&mut reply), "open");
     assert_eq!(group.in_flight(agent.slot), 1);
 }

@@ -1,7 +1,7 @@
 //! Durable tasks: reserved, sent, committed, confirmed.
 
-use parallax_core::task::CancelState;
-use parallax_proto::v1::cancel_ack::Outcome as Ack;
+use parallax_core::error::Code;
+use parallax_core::task::{CancelAck, CancelState, Progress};
 use parallax_proto::v1::inventory_item::State;
 
 use super::*;
@@ -58,7 +58,7 @@ async fn a_deadline_that_passes_while_the_result_is_committed_changes_nothing() 
     tokio::time::advance(Duration::from_secs(2)).await;
     sweep(&t.group);
     t.group
-        .cancel_acked(t.agent.slot, id_of(&t.task), 1, Ack::Stopped);
+        .cancel_acked(t.agent.slot, id_of(&t.task), 1, CancelAck::Stopped);
     assert_eq!(t.news.words(), ["ended"]);
     assert_eq!(t.agent.next(), None, "nobody asks it to stop");
 }
@@ -69,14 +69,37 @@ async fn an_expired_task_is_told_once_and_then_of_its_cancel() {
     tokio::time::advance(Duration::from_secs(1)).await;
     sweep(&t.group);
     sweep(&t.group);
-    assert_eq!(t.news.words(), ["Expired"]);
+    assert_eq!(t.news.words(), ["expired asked=true"]);
     tokio::time::advance(GRACE).await;
     sweep(&t.group);
     sweep(&t.group);
     assert_eq!(t.news.words(), ["CancelUnresolved"]);
     t.group
-        .cancel_acked(t.agent.slot, id_of(&t.task), 1, Ack::Stopped);
+        .cancel_acked(t.agent.slot, id_of(&t.task), 1, CancelAck::Stopped);
     assert_eq!(t.news.words(), ["cancel Stopped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_said_to_have_been_asked_who_was_not_there() {
+    let mut t = sent(Some(Duration::from_secs(1)));
+    t.group.grant(t.agent.slot, 1);
+    let attached = call("score", Some(Duration::from_secs(1)));
+    let mut reply = submit_call(&t.group, &attached);
+    t.group.leave(t.agent.slot);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    sweep(&t.group);
+    assert_eq!(t.news.words(), ["expired asked=false"]);
+    let told = reply.try_recv().expect("the caller is told");
+    let expected =
+        "the deadline passed; the agent is not connected, so it could not be asked to stop";
+    assert_eq!(told, Outcome::problem(Code::DeadlineExceeded, expected));
+}
+
+fn nothing_new() -> Progress {
+    Progress {
+        ppm: None,
+        message: String::new(),
+    }
 }
 
 #[test]
@@ -87,8 +110,8 @@ fn an_agent_that_repeats_itself_fills_no_queue() {
     for _ in 0..100 {
         let (slot, id) = (t.agent.slot, id_of(&t.task));
         t.group.accepted(slot, id, 1);
-        t.group.progress(slot, id, 1, v1::TaskProgress::default());
-        t.group.cancel_acked(slot, id, 1, Ack::TooLate);
+        t.group.progress(slot, id, 1, nothing_new());
+        t.group.cancel_acked(slot, id, 1, CancelAck::TooLate);
     }
     assert_eq!(t.news.words(), ["cancel TooLate"]);
 }

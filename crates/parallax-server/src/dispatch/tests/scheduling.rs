@@ -1,5 +1,7 @@
 //! Who gets what: credit, fairness, concurrency, the waiting queue.
 
+use parallax_core::task::Partial;
+
 use super::*;
 
 #[test]
@@ -173,7 +175,7 @@ fn a_partials_bytes_are_granted_again_in_halves() {
     let task = agent.next_task();
     let partial = |seq, bytes| {
         let chunk = vec![0; bytes].into();
-        let partial = v1::TaskPartial { seq, chunk };
+        let partial = Partial { seq, chunk };
         group.partial(agent.slot, id_of(&task), 1, partial, 1000);
     };
     partial(1, 400);

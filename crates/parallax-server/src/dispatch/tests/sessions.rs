@@ -1,11 +1,12 @@
 //! Coming, going and coming back.
 
+use parallax_core::task::Partial;
 use parallax_proto::v1::inventory_item::State;
 use parallax_proto::v1::verdict::Verdict;
 
 use super::*;
 
-fn idempotent() -> Vec<v1::Capability> {
+fn idempotent() -> Vec<Capability> {
     vec![capability("score", 0, true)]
 }
 
@@ -25,7 +26,7 @@ fn each_listed_task_gets_its_verdict_in_order() {
     let mut agent = Agent::join(&group, "a", 10);
     let mut replies: Vec<_> = (0..3).map(|_| submit(&group, "score")).collect();
     let tasks: Vec<v1::Task> = (0..3).map(|_| agent.next_task()).collect();
-    let partial = v1::TaskPartial {
+    let partial = Partial {
         seq: 7,
         chunk: vec![1].into(),
     };
@@ -261,7 +262,7 @@ fn a_new_stream_has_a_fresh_window() {
     let task = agent.next_task();
     let partial = |slot, seq| {
         let chunk = vec![0; 400].into();
-        group.partial(slot, id_of(&task), 1, v1::TaskPartial { seq, chunk }, 1000);
+        group.partial(slot, id_of(&task), 1, Partial { seq, chunk }, 1000);
     };
     partial(agent.slot, 1);
     let mut back = Entry::new("a", 0)
