@@ -15,6 +15,7 @@ use crate::test::counts::Counts;
 
 mod append_only;
 mod printed;
+mod promises;
 mod sdk_code;
 
 /// Where the contracts live, relative to the repository's root.
@@ -30,7 +31,11 @@ pub fn run(workspace: &Workspace, check: bool) -> Result<Counts> {
     let scratch = workspace.root.join("target/codegen/proto");
     empty_folder(&scratch)?;
     let descriptors = compile(&workspace.root)?;
-    keep_promises(workspace, &descriptors)?;
+    promises::kept(
+        workspace,
+        &format!("{PROTO_OUT}/{DESCRIPTOR}"),
+        &descriptors,
+    )?;
     generate_rust(workspace, descriptors, &scratch)?;
     settle(&scratch, &workspace.root.join(PROTO_OUT), check)?;
     say("   Rust from proto/: current");
@@ -51,32 +56,6 @@ fn compile(root: &Path) -> Result<FileDescriptorSet> {
     files.retain(|path| path.extension().is_some_and(|e| e == "proto"));
     files.sort();
     protox::compile(&files, [&include]).context("compiling the .proto files")
-}
-
-/// Refuses a change that the last commit's peers would misread.
-fn keep_promises(workspace: &Workspace, fresh: &FileDescriptorSet) -> Result<()> {
-    let name = format!("HEAD:{PROTO_OUT}/{DESCRIPTOR}");
-    let mut git = workspace.command("git");
-    let shown = git.args(["show", &name]).output();
-    let shown = shown.context("starting `git show`: git is needed to read the last contract")?;
-    if !shown.status.success() {
-        let reason = String::from_utf8_lossy(&shown.stderr);
-        say(&format!(
-            "   no committed contract to compare with: {}",
-            reason.trim()
-        ));
-        return Ok(());
-    }
-    let committed = FileDescriptorSet::decode(shown.stdout.as_slice())
-        .with_context(|| format!("{name}: not a descriptor set"))?;
-    let broken = append_only::broken(&committed, fresh);
-    if broken.is_empty() {
-        return Ok(());
-    }
-    bail!(
-        "parallax.v1 is append-only, but proto/ changed what is committed:\n  {}\nkeep the old declaration and add a new one",
-        broken.join("\n  ")
-    )
 }
 
 fn generate_rust(workspace: &Workspace, from: FileDescriptorSet, out: &Path) -> Result<()> {
