@@ -57,6 +57,9 @@ pub struct HostConfig {
     /// Whether limits are enforced by cgroups, where some can be made. Without them, processes are
     /// limited by rlimits, memory by looking at what is used, and CPU is not.
     pub cgroups: bool,
+    /// How long the host waits before it dials again when another one has used its credential;
+    /// `None`: it does not, and [`Host::superseded`](crate::Host::superseded) says so.
+    pub superseded_wait: Option<Duration>,
 }
 
 impl HostConfig {
@@ -104,6 +107,7 @@ impl HostConfig {
             build_timeout: None,
             usage_interval: DEFAULT_USAGE_INTERVAL,
             cgroups: true,
+            superseded_wait: None,
         }
     }
 }

@@ -77,6 +77,16 @@ pub enum HostError {
         "the control plane refuses the join token: {0}; print a new one with `parallax hosts token`"
     )]
     JoinRefused(String),
+    /// Two hosts use one credential, and this one was there first.
+    #[error(
+        "another host uses the credential in {credential} and has taken this host's place; a \
+         credential is good for one host: print a token with `parallax hosts token` and join with \
+         it from a data directory of its own"
+    )]
+    Superseded {
+        /// Where this host keeps the credential.
+        credential: PathBuf,
+    },
     /// A background thread ended before its work was done.
     #[error("the host is shutting down")]
     ShuttingDown,

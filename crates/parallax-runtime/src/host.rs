@@ -38,6 +38,7 @@ const KILL_MARGIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Host {
     data_dir: PathBuf,
+    credential: PathBuf,
     means: String,
     commands: mpsc::Sender<Command>,
     ready: watch::Receiver<Reception>,
@@ -96,6 +97,7 @@ impl Host {
         };
         Ok(Self {
             data_dir: boot.data_dir.clone(),
+            credential: boot.config.credential.file().to_path_buf(),
             means,
             main: Task::spawn(boot.run()),
             commands,
@@ -121,8 +123,26 @@ impl Host {
         let received = received.map_err(|_| HostError::ShuttingDown)?;
         match &*received {
             Reception::Refused(words) => Err(HostError::JoinRefused(words.clone())),
-            Reception::Welcomed | Reception::Awaited => Ok(()),
+            Reception::Welcomed | Reception::Awaited | Reception::Superseded => Ok(()),
         }
+    }
+
+    /// Waits until another host has taken this one's place at the control plane, for good: it has
+    /// no contact any more, and what it runs goes on. Never returns where
+    /// [`HostConfig::superseded_wait`] is set.
+    pub async fn superseded(&self) -> HostError {
+        let mut ready = self.ready.clone();
+        if ready
+            .wait_for(|it| *it == Reception::Superseded)
+            .await
+            .is_ok()
+        {
+            return HostError::Superseded {
+                credential: self.credential.clone(),
+            };
+        }
+        // It ended otherwise, which is told elsewhere.
+        std::future::pending().await
     }
 
     /// Ends the host, with or without its replicas. The folder is free afterwards.

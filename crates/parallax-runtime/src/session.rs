@@ -44,6 +44,8 @@ pub(crate) enum Reception {
     Welcomed,
     /// The join token is no good, in the control plane's words; asking again would not help.
     Refused(String),
+    /// Another session began with the host's credential; this one does not dial again.
+    Superseded,
 }
 
 /// The shortest wait before dialling again.
@@ -63,6 +65,18 @@ impl Session {
             };
             self.connections.send_replace(None);
             let wait = match farewell {
+                Ok(farewell) if farewell.superseded => {
+                    tracing::error!(
+                        credential = %self.config.credential.file().display(),
+                        "another host uses this host's credential, and has taken its place; \
+                         join each with a token of its own (`parallax hosts token`)"
+                    );
+                    let Some(wait) = self.config.superseded_wait else {
+                        self.ready.send_replace(Reception::Superseded);
+                        return;
+                    };
+                    Some(wait)
+                }
                 Ok(farewell) => {
                     failures = 0;
                     tracing::info!(

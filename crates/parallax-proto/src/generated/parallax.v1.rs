@@ -1431,19 +1431,67 @@ pub struct HostHeartbeat {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HostGoaway {
-    /// shutdown: the server stops.
-    /// superseded: a newer session of this host began.
-    /// unauthenticated: the credential expired or was revoked.
-    /// protocol_error: the host broke the protocol; the message says how.
-    /// lease_expired: the host was silent for longer than `ttl_ms`.
-    /// store_unavailable: the server cannot keep what it is told.
-    /// The host reconnects after each, and tells everything again.
+    /// Not sent; reserved. `why` says it.
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
     #[prost(uint64, tag = "3")]
     pub reconnect_after_ms: u64,
+    #[prost(enumeration = "host_goaway::Reason", tag = "4")]
+    pub why: i32,
+}
+/// Nested message and enum types in `HostGoaway`.
+pub mod host_goaway {
+    /// The host reconnects after each but REASON_SUPERSEDED, and tells everything again.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[repr(i32)]
+    pub enum Reason {
+        Unspecified = 0,
+        /// The server stops.
+        Shutdown = 1,
+        /// A newer session began with this host's credential. Whoever held the older one must not
+        /// reconnect at once: two that do take the host from each other without end.
+        Superseded = 2,
+        /// The credential expired or was revoked.
+        Unauthenticated = 3,
+        /// The host broke the protocol; the message says how.
+        ProtocolError = 4,
+        /// The host was silent for longer than `ttl_ms`.
+        LeaseExpired = 5,
+        /// The server cannot keep what it is told.
+        StoreUnavailable = 6,
+    }
+    impl Reason {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "REASON_UNSPECIFIED",
+                Self::Shutdown => "REASON_SHUTDOWN",
+                Self::Superseded => "REASON_SUPERSEDED",
+                Self::Unauthenticated => "REASON_UNAUTHENTICATED",
+                Self::ProtocolError => "REASON_PROTOCOL_ERROR",
+                Self::LeaseExpired => "REASON_LEASE_EXPIRED",
+                Self::StoreUnavailable => "REASON_STORE_UNAVAILABLE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "REASON_UNSPECIFIED" => Some(Self::Unspecified),
+                "REASON_SHUTDOWN" => Some(Self::Shutdown),
+                "REASON_SUPERSEDED" => Some(Self::Superseded),
+                "REASON_UNAUTHENTICATED" => Some(Self::Unauthenticated),
+                "REASON_PROTOCOL_ERROR" => Some(Self::ProtocolError),
+                "REASON_LEASE_EXPIRED" => Some(Self::LeaseExpired),
+                "REASON_STORE_UNAVAILABLE" => Some(Self::StoreUnavailable),
+                _ => None,
+            }
+        }
+    }
 }
 /// What should run here. Level-triggered: the newest generation replaces all
 /// earlier ones. Replicas that are absent are stopped only when `complete`.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use parallax_proto::v1::host_goaway::Reason;
 use parallax_proto::v1::{
     BuildsRemoved, HostDown, HostGoaway, HostHeartbeat, HostHello, HostUp, HostWelcome, LogRequest,
     LogUnavailable, host_down, host_up,
@@ -40,6 +41,8 @@ const MAX_LOG_STREAMS: usize = 128;
 #[derive(Debug)]
 pub(super) struct Farewell {
     pub(super) reason: String,
+    /// Another session began with the same credential.
+    pub(super) superseded: bool,
     /// When to dial again, where it said so.
     pub(super) wait: Option<Duration>,
 }
@@ -155,7 +158,8 @@ fn farewell(goaway: HostGoaway) -> Farewell {
     let wait =
         (goaway.reconnect_after_ms > 0).then(|| Duration::from_millis(goaway.reconnect_after_ms));
     Farewell {
-        reason: format!("{}: {}", goaway.reason, goaway.message),
+        reason: format!("{}: {}", goaway.why().as_str_name(), goaway.message),
+        superseded: goaway.why() == Reason::Superseded,
         wait,
     }
 }
@@ -192,7 +196,11 @@ impl<'a> Talk<'a> {
                 frame = down.message() => {
                     let frame = frame.map_err(SessionError::Broken)?;
                     let Some(frame) = frame else {
-                        return Ok(Farewell { reason: "it closed the stream".to_owned(), wait: None });
+                        return Ok(Farewell {
+                            reason: "it closed the stream".to_owned(),
+                            superseded: false,
+                            wait: None,
+                        });
                     };
                     if let Some(farewell) = self.handle_frame(frame).await? {
                         return Ok(farewell);

@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use parallax_proto::v1::host_goaway::Reason;
 use parallax_proto::v1::{Desired, HostGoaway, host_down};
-use parallax_runtime::{CredentialSource, Host};
+use parallax_runtime::{CredentialSource, Host, Stop};
 
-use crate::fixture::{World, new_replica};
+use crate::fixture::{World, new_replica, processes_of};
 use crate::plane::{CREDENTIAL, JOIN_TOKEN};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,15 +66,66 @@ async fn a_goaway_is_obeyed_and_the_host_returns() {
     let world = World::empty().await;
     let host = world.host().await;
     let goaway = HostGoaway {
-        reason: "shutdown".to_owned(),
+        why: Reason::Shutdown.into(),
         message: "back soon".to_owned(),
         reconnect_after_ms: 50,
+        ..HostGoaway::default()
     };
     world.plane.send(host_down::Frame::Goaway(goaway)).await;
     world
         .plane
         .until("a second session", |known| known.sessions == 2)
         .await;
+    world.end(host).await;
+}
+
+/// Tells the host that a newer session has its place.
+async fn supersede(world: &World) {
+    let goaway = HostGoaway {
+        why: Reason::Superseded.into(),
+        message: "a newer session began".to_owned(),
+        ..HostGoaway::default()
+    };
+    world.plane.send(host_down::Frame::Goaway(goaway)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_place_another_has_taken_says_so_and_leaves_what_runs() {
+    let (mut world, host) = World::prepared().await;
+    let id = new_replica();
+    let desired = world.shell(&id, "exec sleep 1000");
+    world.plane.want_replica(desired).await;
+    let running = world.plane.phase(&id, "running").await;
+    supersede(&world).await;
+    let said = host.superseded().await.to_string();
+    for words in ["another host uses the credential", "parallax hosts token"] {
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(world.plane.known().sessions, 1, "it does not come back");
+    host.stop(Stop::LeaveReplicas).await.expect("the host ends");
+    assert!(
+        processes_of(&world.data_dir())
+            .iter()
+            .any(|it| it.starts_with(&format!("{}:", running.pid)))
+    );
+    // A new start of the same host is a newer session.
+    world.plane.stop().await;
+    world.plane.restart().await;
+    let host = world.host().await;
+    assert_eq!(world.plane.phase(&id, "running").await.pid, running.pid);
+    world.end(host).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_must_go_on_takes_its_place_back_after_its_wait() {
+    let world = World::empty().await;
+    let mut config = world.config();
+    config.superseded_wait = Some(std::time::Duration::from_millis(1));
+    let host = Host::start(config).await.expect("the host starts");
+    host.ready().await.expect("the host is welcome");
+    supersede(&world).await;
+    let back = |known: &crate::plane::Known| known.sessions == 2;
+    world.plane.until("a second session", back).await;
     world.end(host).await;
 }
 

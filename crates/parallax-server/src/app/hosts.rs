@@ -233,27 +233,35 @@ impl App {
         self.mark_tenant(connection.tenant).await;
     }
 
+    /// A session took the place of one that had not ended. A host whose connection broke unnoticed
+    /// looks like this, and so do two hosts with one credential: who reads the events can tell.
+    pub async fn host_superseded(&self, connection: &Connection, older: u64) {
+        let message = format!(
+            "session {} took the place of session {older}, which had not ended; if two hosts use \
+             one credential, join each with a token of its own (`parallax hosts token`)",
+            connection.epoch
+        );
+        self.note(connection, "superseded", message).await;
+    }
+
     /// A host's session ended. What it runs goes on; its logs are out of reach meanwhile.
     pub async fn host_left(&self, connection: &Connection) {
         self.hosts.log_streams.host_left(connection.host);
-        let (now, host) = (self.clock.now(), connection.host);
-        let noted = self.store.write(connection.tenant, (), move |tx, ()| {
-            Box::pin(async move {
-                let entry = event(
-                    now,
-                    Subject::Host,
-                    &host,
-                    "disconnected",
-                    "its session ended".to_owned(),
-                );
-                events::append(tx, &entry).await
-            })
-        });
-        if let Err(error) = noted.await {
-            tracing::error!(error = &error as &dyn std::error::Error, %host, "cannot note that a host left");
-        }
+        let message = "its session ended".to_owned();
+        self.note(connection, "disconnected", message).await;
         self.look_again_after_the_lease(connection.tenant);
         self.mark_tenant(connection.tenant).await;
+    }
+
+    async fn note(&self, connection: &Connection, kind: &str, message: String) {
+        let host = connection.host;
+        let entry = event(self.clock.now(), Subject::Host, &host, kind, message);
+        let noted = self.store.write(connection.tenant, entry, |tx, entry| {
+            Box::pin(async move { events::append(tx, entry).await })
+        });
+        if let Err(error) = noted.await {
+            tracing::error!(error = &error as &dyn std::error::Error, %host, kind, "an event of a host's session is not kept");
+        }
     }
 
     /// What is shown of an absent host's replicas is carried over for a lease, and not longer.

@@ -29,6 +29,7 @@ const LOOKS_IN_A_LIFE: u32 = 8;
 /// Bytes of log lines that a host may send ahead of its reader.
 const LOG_WINDOW_BYTES: u64 = 1024 * 1024;
 const PROTO_VERSION: u32 = 1;
+const SUPERSEDED: &str = "a newer session began with this host's credential";
 
 pub(crate) struct HostGateway {
     app: Arc<App>,
@@ -213,10 +214,11 @@ async fn serve(
     match app.hosts.join(&connection) {
         Joined::Alone => {}
         Joined::Instead(old) => {
-            old.go_away(Farewell::Superseded, "a newer session of this host began");
+            old.go_away(Farewell::Superseded, SUPERSEDED);
+            app.host_superseded(&connection, old.epoch).await;
         }
         Joined::Overtaken => {
-            connection.go_away(Farewell::Superseded, "a newer session of this host began");
+            connection.go_away(Farewell::Superseded, SUPERSEDED);
             return Ok(());
         }
     }

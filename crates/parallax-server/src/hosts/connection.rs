@@ -10,39 +10,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-/// Why the server ends a host's session: the words of `HostGoaway.reason` in the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Farewell {
-    Shutdown,
-    Superseded,
-    Unauthenticated,
-    ProtocolError,
-    LeaseExpired,
-    StoreUnavailable,
-}
-
-impl Farewell {
-    pub const ALL: [Self; 6] = [
-        Self::Shutdown,
-        Self::Superseded,
-        Self::Unauthenticated,
-        Self::ProtocolError,
-        Self::LeaseExpired,
-        Self::StoreUnavailable,
-    ];
-
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Shutdown => "shutdown",
-            Self::Superseded => "superseded",
-            Self::Unauthenticated => "unauthenticated",
-            Self::ProtocolError => "protocol_error",
-            Self::LeaseExpired => "lease_expired",
-            Self::StoreUnavailable => "store_unavailable",
-        }
-    }
-}
+/// Why the server ends a host's session.
+pub use parallax_proto::v1::host_goaway::Reason as Farewell;
 
 /// The way down to a connected host.
 #[derive(Debug)]
@@ -92,9 +61,9 @@ impl Connection {
     /// Says goodbye and ends the session.
     pub fn go_away(&self, reason: Farewell, message: &str) {
         self.send(v1::host_down::Frame::Goaway(v1::HostGoaway {
-            reason: reason.as_str().to_owned(),
+            why: reason.into(),
             message: message.to_owned(),
-            reconnect_after_ms: 0,
+            ..v1::HostGoaway::default()
         }));
         self.closed.cancel();
     }
@@ -128,24 +97,5 @@ impl Connection {
     /// The number of the next desired state.
     pub fn next_generation(&self) -> u64 {
         self.generation.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_contract_names_every_reason_to_say_goodbye_and_no_other() {
-        let contract = include_str!("../../../../proto/parallax/v1/hosts.proto");
-        let message = contract.split("message HostGoaway {").nth(1);
-        let comment = message.and_then(|rest| rest.split("string reason").next());
-        let lines = comment.expect("the contract has it").lines();
-        let named: BTreeSet<&str> = lines
-            .filter_map(|line| line.trim().strip_prefix("// ")?.split_once(':'))
-            .map(|(word, _)| word)
-            .collect();
-        let used: BTreeSet<&str> = Farewell::ALL.map(Farewell::as_str).into();
-        assert_eq!(named, used);
     }
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tokio::process::{Child, Command};
 
@@ -73,6 +73,17 @@ impl World {
         Ok(host)
     }
 
+    /// Starts a copy of a host that has joined: another folder, the same credential.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn copied_host(&self, of: &str, name: &str) -> Result<SeparateHost> {
+        fs::create_dir_all(self.host_dir(name))?;
+        let credential = |host| self.host_dir(host).join("host.key");
+        fs::copy(credential(of), credential(name)).context("copying a credential")?;
+        self.spawn_host(name, self.host_arguments(name)?)
+    }
+
     /// Waits until the server says that a host is connected.
     ///
     /// # Errors
@@ -104,6 +115,23 @@ impl World {
         tokio::time::timeout(PATIENCE, host.child.wait())
             .await
             .with_context(|| format!("host {} lives on\n{}", host.name, self.log_tail()))??;
+        Ok(())
+    }
+
+    /// Stops what a host that has ended left running, as a person does.
+    ///
+    /// # Errors
+    /// When `parallax down` fails.
+    pub async fn down_of_host(&self, name: &str) -> Result<()> {
+        let mut command = self.client_command();
+        command
+            .args(["down", "--data-dir"])
+            .arg(self.host_dir(name));
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(PATIENCE, command.output())
+            .await
+            .with_context(|| format!("{command:?} did not end"))??;
+        ensure!(output.status.success(), "{output:?}");
         Ok(())
     }
 
@@ -147,6 +175,17 @@ impl SeparateHost {
     /// When it has ended already.
     pub async fn kill9(mut self) -> Result<()> {
         self.child.kill().await.context("killing the host")
+    }
+
+    /// Waits until it has ended by itself; returns how, and all that it has said.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn ended(mut self) -> Result<(ExitStatus, String)> {
+        let status = tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .with_context(|| format!("host {} lives on", self.name))??;
+        Ok((status, fs::read_to_string(&self.log_file)?))
     }
 
     /// Waits until it has logged `text`.

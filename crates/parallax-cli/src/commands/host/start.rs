@@ -51,12 +51,18 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
                 Ok(()) => output.line(format_args!("Host `{name}` works for {url}"))?,
                 Err(error) => return Err(Ended::new(Exit::Denied, error.to_string()).into()),
             }
-            std::future::pending::<Result<()>>().await
+            let superseded = host.superseded().await;
+            let message = format!(
+                "{superseded}. What ran here goes on without a host; `{} down` stops it",
+                context.command()
+            );
+            Err::<(), anyhow::Error>(Ended::new(Exit::Denied, message).into())
         };
         let ending = tokio::select! {
             ending = signals.next() => ending,
             refused = refused => {
-                // It has never worked, so that there is nothing to be stopped.
+                // It has never worked, or another one works in its place: it has no say in what is
+                // to be stopped.
                 host.stop(Stop::LeaveReplicas).await?;
                 return refused;
             }

@@ -22,6 +22,9 @@ use crate::running::{Claim, Role, Running};
 const REPLICAS_DEADLINE: Duration = Duration::from_secs(40);
 /// For requests in hand, after the replicas have ended.
 const REQUESTS_DEADLINE: Duration = Duration::from_secs(10);
+/// Before the server's own host takes its place back from another one with its credential: rarely
+/// enough that agents are not moved to and fro, should both insist.
+const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
 /// The name of the host that comes with the server.
 const LOCAL_HOST: &str = "local";
 
@@ -163,7 +166,9 @@ async fn local_host(server: &Server, args: &Args, context: &Context) -> Result<H
     };
     let name = LOCAL_HOST.parse().expect("it is a DNS label");
     let url = server.local_url.clone();
-    let config = start::config(url, name, credential, &args.local, context)?;
+    let mut config = start::config(url, name, credential, &args.local, context)?;
+    // The server must go on, and whoever has copied its host's credential ends when it is back.
+    config.superseded_wait = Some(SUPERSEDED_WAIT);
     Ok(Host::start(config).await?)
 }
 
