@@ -163,6 +163,9 @@ pub struct ReplicaView {
     pub ready: bool,
     /// Whether its agent is connected now.
     pub registered: bool,
+    /// When its agent was last heard of, where it was connected to this server and is not any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_at: Option<Time>,
     /// Whether its host is; while it is not, the rest is what the host said last.
     pub host_connected: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]

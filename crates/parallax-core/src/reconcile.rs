@@ -5,6 +5,7 @@ mod conditions;
 mod place;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::agent::{Agent, Revision};
 use crate::build::Build;
@@ -33,6 +34,10 @@ pub struct Snapshot {
     pub hosts: Vec<HostEvidence>,
     /// How many dead replicas are kept for their logs.
     pub dead_kept: usize,
+    /// How long what was lost may take to come back.
+    pub lease: Duration,
+    /// When this server was started.
+    pub heard_since: Timestamp,
 }
 
 /// A host and what is known of it now.
@@ -123,6 +128,8 @@ pub fn status(snapshot: &Snapshot, changes: &Changes, now: Timestamp) -> Status 
         builds: &after.builds,
         replicas: &after.replicas,
         unschedulable: nowhere,
+        lease: after.lease,
+        heard_since: after.heard_since,
         away: &conditions::away(&after),
         conditions: &conditions::conditions(&after, nowhere),
     };
@@ -244,6 +251,7 @@ impl Snapshot {
         after.replicas.extend(fresh.map(|replica| ReplicaEvidence {
             replica,
             registered: false,
+            lost_at: None,
             contact: Contact::Connected,
         }));
         after.builds.extend(changes.build.iter().cloned());

@@ -1,5 +1,7 @@
 //! The status of an agent, derived from observations and from nothing else.
 
+use std::time::Duration;
+
 use crate::build::{Build, BuildPhase};
 use crate::host::Contact;
 use crate::placement::Unschedulable;
@@ -107,7 +109,10 @@ words! {
         /// The start command ended with code 0 although an agent should stay.
         ExitedEarly = "ExitedEarly",
         OutOfMemory = "OutOfMemory",
+        /// The process runs, and its agent has not come.
         NotRegistered = "NotRegistered",
+        /// The process runs, and its agent was connected and is not any more.
+        Disconnected = "Disconnected",
         ProbeFailed = "ProbeFailed",
         Unschedulable = "Unschedulable",
         IsolationUnavailable = "IsolationUnavailable",
@@ -133,6 +138,10 @@ pub struct Evidence<'a> {
     pub replicas: &'a [ReplicaEvidence],
     /// Why a replica could not be placed, in the scheduler's words.
     pub unschedulable: Option<&'a Unschedulable>,
+    /// How long what was lost may take to come back.
+    pub lease: Duration,
+    /// Since when this server hears agents: which of them were connected before, it does not know.
+    pub heard_since: Timestamp,
     /// Which hosts are away and since when, in words; what is said of a replica that is lost with
     /// one of them.
     pub away: &'a str,
@@ -145,6 +154,8 @@ pub struct ReplicaEvidence {
     pub replica: Replica,
     /// Whether its agent is connected.
     pub registered: bool,
+    /// When the agent of its present process was last heard of: it was connected, and is not.
+    pub lost_at: Option<Timestamp>,
     /// Whether its host is. `Awaited` also when the host is and the server was started a moment
     /// ago, so that the agent has not had the time to come back.
     pub contact: Contact,
@@ -165,6 +176,11 @@ impl ReplicaEvidence {
         !self.registered && self.contact == Contact::Awaited && self.may_serve()
     }
 
+    /// Whether its process runs, and its agent is not connected.
+    fn waits(&self) -> bool {
+        self.replica.observed.phase == ReplicaPhase::Running && !self.registered
+    }
+
     fn may_serve(&self) -> bool {
         self.replica.want == Want::Run
             && self.replica.observed.phase == ReplicaPhase::Running
@@ -181,6 +197,7 @@ pub fn derive(evidence: &Evidence<'_>, previous: &Status, now: Timestamp) -> Sta
     let seen = Seen {
         evidence,
         previous,
+        now,
         ready: which_are_ready(evidence, previous),
     };
     let counts = seen.count();
@@ -218,6 +235,7 @@ type Judgement = (Phase, Option<Reason>, String);
 struct Seen<'a> {
     evidence: &'a Evidence<'a>,
     previous: &'a Status,
+    now: Timestamp,
     /// Of each replica of the evidence, whether it counts as ready.
     ready: Vec<bool>,
 }
@@ -321,7 +339,7 @@ impl Seen<'_> {
         self.replicas()
             .filter(|(e, ready)| !ready && e.replica.want == Want::Run)
             .filter_map(|(e, _)| {
-                let (reason, message) = replica_trouble(e, evidence.away)?;
+                let (reason, message) = self.replica_trouble(e)?;
                 Some((e.replica.revision_number, reason, message))
             })
             .max_by_key(|(number, ..)| *number)
@@ -344,18 +362,53 @@ impl Seen<'_> {
             return (Phase::Pending, None, words);
         }
         let restarting = self.restarting();
-        let waiting = evidence
-            .replicas
-            .iter()
-            .any(|e| e.replica.observed.phase == ReplicaPhase::Running && !e.registered);
-        if !waiting {
+        let waiting = evidence.replicas.iter().filter(|e| e.waits());
+        let Some(longest) =
+            waiting.max_by_key(|e| (e.lost_at.is_some(), e.replica.revision_number))
+        else {
             return (Phase::Starting, None, restarting.unwrap_or_default());
-        }
-        let mut message = "the process runs and its agent is not connected".to_owned();
+        };
+        let (reason, mut message) = match longest.lost_at {
+            Some(at) => (Reason::Disconnected, disconnected(at)),
+            None => (Reason::NotRegistered, self.not_registered(longest)),
+        };
         if let Some(words) = restarting {
             message = format!("{message}; {words}");
         }
-        (Phase::Starting, Some(Reason::NotRegistered), message)
+        (Phase::Starting, Some(reason), message)
+    }
+
+    /// That a process runs whose agent has not come, and how long one has waited for it.
+    fn not_registered(&self, evidence: &ReplicaEvidence) -> String {
+        let server = self.evidence.heard_since;
+        match evidence.replica.observed.started_at {
+            Some(at) if at < server => format!(
+                "the process runs, and its agent has not registered since this server was started at {server}"
+            ),
+            Some(at) => format!("the process runs since {at}, and its agent has not registered"),
+            None => "the process runs, and its agent has not registered".to_owned(),
+        }
+    }
+
+    /// What keeps a replica from taking work, if its host has said so, or it, or its host, has
+    /// stayed away.
+    fn replica_trouble(&self, evidence: &ReplicaEvidence) -> Option<(Reason, String)> {
+        let observed = &evidence.replica.observed;
+        if evidence.contact == Contact::Away && !observed.phase.is_over() {
+            return Some((Reason::HostLost, self.evidence.away.to_owned()));
+        }
+        let message = match &observed.exit {
+            Some(exit) if observed.message.is_empty() && !observed.phase.goes_on() => {
+                exit.to_string()
+            }
+            _ => observed.message.clone(),
+        };
+        if let Some(reason) = observed.reason {
+            return Some((reason, message));
+        }
+        let lost_at = evidence.lost_at.filter(|_| evidence.waits())?;
+        let stays_away = self.now.since(lost_at) >= self.evidence.lease;
+        stays_away.then(|| (Reason::Disconnected, disconnected(lost_at)))
     }
 
     /// How the process ended in whose place another one is being brought up.
@@ -390,17 +443,8 @@ impl Seen<'_> {
     }
 }
 
-/// What keeps a replica from taking work, if its host has said so, or has stayed away.
-fn replica_trouble(evidence: &ReplicaEvidence, away: &str) -> Option<(Reason, String)> {
-    let observed = &evidence.replica.observed;
-    if evidence.contact == Contact::Away && !observed.phase.is_over() {
-        return Some((Reason::HostLost, away.to_owned()));
-    }
-    let message = match &observed.exit {
-        Some(exit) if observed.message.is_empty() && !observed.phase.goes_on() => exit.to_string(),
-        _ => observed.message.clone(),
-    };
-    Some((observed.reason?, message))
+fn disconnected(at: Timestamp) -> String {
+    format!("the process runs, and its agent was last heard of at {at}")
 }
 
 fn shortfall(counts: ReplicaCounts) -> String {

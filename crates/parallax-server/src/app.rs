@@ -166,12 +166,17 @@ impl App {
 
     /// Has an agent looked at again in a moment.
     pub fn wake_later(&self, tenant: TenantId, agent: AgentId) {
+        self.wake_after(LATER, tenant, agent);
+    }
+
+    /// Has an agent looked at again after a time.
+    pub fn wake_after(&self, time: Duration, tenant: TenantId, agent: AgentId) {
         let Some(app) = self.weak.upgrade() else {
             return;
         };
         self.tasks.spawn(async move {
             tokio::select! {
-                () = tokio::time::sleep(LATER) => app.dirty.mark(tenant, agent),
+                () = tokio::time::sleep(time) => app.dirty.mark(tenant, agent),
                 () = app.shutdown.cancelled() => {}
             }
         });

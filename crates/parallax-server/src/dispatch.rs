@@ -10,6 +10,7 @@
 //! flight on each, and the calls that wait for credit, all behind one short lock: nothing in here
 //! awaits. A [`Call`] ends exactly once, through its [`Sink`].
 
+mod absent;
 mod call;
 mod directory;
 mod group;

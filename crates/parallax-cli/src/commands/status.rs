@@ -216,20 +216,23 @@ fn replica_why(replica: &ReplicaView, said: &str) -> Option<String> {
     }
     let waits = replica.phase == ReplicaPhase::Running && !replica.registered;
     match (replica.reason.map(Reason::as_str), replica.message.as_str()) {
-        (None, "") => waits.then(|| waiting(replica).to_owned()),
+        (None, "") => waits.then(|| waiting(replica)),
         (None, message) => Some(message.to_owned()),
         (Some(reason), "") => Some(reason.to_owned()),
         (Some(reason), message) => Some(format!("{reason}: {message}")),
     }
 }
 
-/// Of a replica that was last seen to run and whose agent is not connected. Whether it ever was,
-/// nothing here says.
-fn waiting(replica: &ReplicaView) -> &'static str {
-    match (replica.host_connected, replica.want.as_str()) {
+/// Of a replica that was last seen to run and whose agent is not connected.
+fn waiting(replica: &ReplicaView) -> String {
+    let words = match (replica.host_connected, replica.want.as_str()) {
         (false, _) => "ran when its host was last heard of; neither it nor the agent is connected",
         (true, "stop") => "the process is still there",
         (true, _) => "the process runs, and its agent is not connected",
+    };
+    match replica.lost_at {
+        Some(at) => format!("{words}; it was last heard of {}", format::ago(at)),
+        None => words.to_owned(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Plans as text: who stops, who drains, what is made, and where.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::*;
 use crate::agent::{Deletion, ManagedBy};
@@ -121,6 +122,7 @@ fn replica(n: u8, of: u8, phase: ReplicaPhase, registered: bool) -> ReplicaEvide
             updated_at: at(n),
         },
         registered,
+        lost_at: None,
         contact: Contact::Connected,
     }
 }
@@ -159,6 +161,8 @@ fn snapshot(replicas: Vec<ReplicaEvidence>) -> Snapshot {
         busy: BTreeSet::new(),
         hosts: vec![host(1, Contact::Connected)],
         dead_kept: 1,
+        lease: Duration::from_secs(15),
+        heard_since: at(0),
     }
 }
 

@@ -31,6 +31,7 @@ fn replica(n: u8, of: u8, phase: ReplicaPhase, registered: bool) -> ReplicaEvide
     ReplicaEvidence {
         replica,
         registered,
+        lost_at: None,
         contact: crate::host::Contact::Connected,
     }
 }

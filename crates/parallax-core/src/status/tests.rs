@@ -3,6 +3,8 @@ use crate::id::{AgentId, BuildId, HostId, ReplicaId, RevisionId, TenantId};
 use crate::manifest::AgentSpec;
 use crate::replica::{Exit, Observation};
 
+const LEASE: Duration = Duration::from_millis(15);
+
 fn at(n: i64) -> Timestamp {
     Timestamp::from_unix_millis(n)
 }
@@ -27,6 +29,7 @@ fn replica(phase: ReplicaPhase, registered: bool) -> ReplicaEvidence {
     ReplicaEvidence {
         replica,
         registered,
+        lost_at: None,
         contact: Contact::Connected,
     }
 }
@@ -69,6 +72,8 @@ fn status_of(
         builds,
         replicas,
         unschedulable: None,
+        lease: LEASE,
+        heard_since: at(0),
         away: "",
         conditions: &[],
     };
@@ -126,6 +131,8 @@ fn a_crash_loop_shows_its_evidence() {
         builds: &[],
         replicas: &[one],
         unschedulable: None,
+        lease: LEASE,
+        heard_since: at(0),
         away: "",
         conditions: &[],
     };
@@ -174,6 +181,8 @@ fn since_moves_only_with_phase_or_reason() {
         builds: &[],
         replicas: &replicas,
         unschedulable: None,
+        lease: LEASE,
+        heard_since: at(0),
         away: "",
         conditions: &[],
     };
@@ -199,6 +208,8 @@ fn an_isolation_that_no_host_can_give_is_named_as_that() {
             builds: &[],
             replicas: &[],
             unschedulable: Some(nowhere),
+            lease: LEASE,
+            heard_since: at(0),
             away: "",
             conditions: &[],
         };
@@ -223,6 +234,8 @@ fn after_a_start(
         builds: &[],
         replicas,
         unschedulable,
+        lease: LEASE,
+        heard_since: at(0),
         away: "host `one` was last heard of at noon",
         conditions: &[],
     };
@@ -255,7 +268,7 @@ fn unheard(contact: Contact) -> ReplicaEvidence {
 #[test]
 fn what_is_not_known_stays_as_it_was_last_observed() {
     let two = [unheard(Contact::Awaited), unheard(Contact::Awaited)];
-    let not_connected = "the process runs and its agent is not connected";
+    let not_connected = "the process runs, and its agent has not registered";
     for was in [
         before(Phase::Ready, None, 2, ""),
         before(Phase::Degraded, None, 1, "1 of 2 replicas are ready"),
@@ -357,6 +370,69 @@ fn a_restart_says_how_the_process_before_ended() {
     let expected = format!("1 of 2 replicas are ready; {end}");
     assert_eq!(message(&beside), expected);
     one.replica.observed.phase = ReplicaPhase::Running;
-    let expected = format!("the process runs and its agent is not connected; {end}");
+    let expected = format!("the process runs, and its agent has not registered; {end}");
     assert_eq!(message(&[one]), expected);
+}
+
+#[test]
+fn an_agent_that_was_connected_is_told_from_one_that_never_came() {
+    let of = |started: Option<i64>, lost: Option<i64>, now: i64| {
+        let mut one = replica(ReplicaPhase::Running, false);
+        one.replica.observed.started_at = started.map(at);
+        one.lost_at = lost.map(at);
+        let evidence = Evidence {
+            generation: 1,
+            desired: 1,
+            suspended: false,
+            deleting: false,
+            revision_number: Some(1),
+            builds: &[],
+            replicas: &[one],
+            unschedulable: None,
+            lease: LEASE,
+            heard_since: at(1000),
+            away: "",
+            conditions: &[],
+        };
+        let is = derive(&evidence, &Status::pending(at(0)), at(now));
+        let reason = is.reason.map_or("", Reason::as_str);
+        format!("{} {reason}: {}", is.phase, is.message)
+    };
+    let never = "Starting NotRegistered: the process runs";
+    assert_eq!(
+        of(Some(1500), None, 9000),
+        format!(
+            "{never} since {}, and its agent has not registered",
+            at(1500)
+        )
+    );
+    // Whether it had registered with the server before, nobody knows.
+    assert_eq!(
+        of(Some(500), None, 9000),
+        format!(
+            "{never}, and its agent has not registered since this server was started at {}",
+            at(1000)
+        )
+    );
+    let lost = format!(
+        "Disconnected: the process runs, and its agent was last heard of at {}",
+        at(2000)
+    );
+    assert_eq!(of(Some(1500), Some(2000), 2014), format!("Starting {lost}"));
+    assert_eq!(
+        of(Some(1500), Some(2000), 2015),
+        format!("Failed {lost}"),
+        "it had a lease to come back"
+    );
+}
+
+#[test]
+fn beside_one_that_serves_a_lost_agent_degrades() {
+    let mut lost = replica(ReplicaPhase::Running, false);
+    lost.lost_at = Some(at(-15));
+    let both = [replica(ReplicaPhase::Running, true), lost];
+    assert_eq!(
+        status_of(2, &[], &both),
+        (Phase::Degraded, Some(Reason::Disconnected))
+    );
 }

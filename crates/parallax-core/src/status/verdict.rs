@@ -45,6 +45,7 @@ impl Reason {
             | Self::HostLost
             | Self::ShimLost
             | Self::NotRegistered
+            | Self::Disconnected
             | Self::ProbeFailed
             | Self::ScaledToZero
             | Self::RollingOut => false,
@@ -93,6 +94,7 @@ mod tests {
         check(Phase::Failed, Some(Reason::BuildFailed), Verdict::Failed);
         check(Phase::Failed, Some(Reason::Unschedulable), Verdict::Wait);
         check(Phase::Starting, Some(Reason::NotRegistered), Verdict::Wait);
+        check(Phase::Failed, Some(Reason::Disconnected), Verdict::Wait);
         check(Phase::Degraded, Some(Reason::CrashLoop), Verdict::Failed);
         check(Phase::Degraded, None, Verdict::Wait);
         check(Phase::Draining, None, Verdict::Wait);

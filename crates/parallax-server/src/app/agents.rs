@@ -48,6 +48,8 @@ pub struct ReplicaDetail {
     pub replica: Replica,
     /// Whether its agent is connected now.
     pub registered: bool,
+    /// When it was last heard of, where it was connected and is not.
+    pub lost_at: Option<Timestamp>,
     /// Whether its host is; what is shown is what it last said.
     pub host_connected: bool,
     /// Absent while its host is away, and where nothing was measured.
@@ -157,6 +159,7 @@ impl App {
             registered: found
                 .as_ref()
                 .is_some_and(|(group, _)| group.is_registered(replica.id)),
+            lost_at: self.lost_at(&replica),
             host_connected,
             // What was measured before its host left says nothing of now.
             usage: self.hosts.usage(replica.id).filter(|_| host_connected),

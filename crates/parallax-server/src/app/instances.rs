@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parallax_core::error::{Code, Error, Result};
+use parallax_core::id::{AgentId, ReplicaId};
 use parallax_core::instance::{Capability, Sdk};
 use parallax_core::json::Json;
 use parallax_core::key::{Principal, PrincipalKind};
 use parallax_core::name::Name;
-use parallax_core::replica::Want;
+use parallax_core::replica::{Replica, Want};
+use parallax_core::time::Timestamp;
 use parallax_store::{agents, instances, replicas};
 use serde_json::Value;
 use tokio::sync::OwnedRwLockReadGuard;
@@ -119,18 +122,20 @@ impl App {
     /// Tells watchers and the reconciler that an instance joined or changed.
     pub fn instance_changed(&self, group: &Group, slot: SlotId, present: bool) {
         if let Some(peer) = group.peer(slot) {
-            self.announce(group, &peer, present);
+            self.announce(group, &peer, present, self.clock.now());
         }
         self.queue.notify_one();
     }
 
     /// Tells them that a session ended; `gone` when nothing of the instance is left.
     pub fn instance_left(&self, group: &Group, peer: &Peer, gone: bool) {
-        self.announce(group, peer, !gone);
+        self.announce(group, peer, !gone, self.clock.now());
     }
 
-    fn announce(&self, group: &Group, peer: &Peer, present: bool) {
-        if let Some((agent, _)) = peer.hosted {
+    /// `heard` is when the instance was last heard of, should it be gone.
+    fn announce(&self, group: &Group, peer: &Peer, present: bool, heard: Timestamp) {
+        if let Some((agent, replica)) = peer.hosted {
+            self.note_absence(group, agent, replica, heard);
             self.dirty.mark(group.tenant, agent);
         }
         self.directory.announce(RegistryChange {
@@ -146,9 +151,31 @@ impl App {
     /// had run out by then.
     pub fn instance_lost(&self, group: &Group, slot: SlotId, now: Option<Instant>) {
         if let Some(peer) = group.expire(slot, now) {
-            self.announce(group, &peer, false);
+            // A lease that ran out began with the last sign of life.
+            let silent = now.map_or(Duration::ZERO, |_| self.limits.lease_ttl);
+            let heard = self.clock.now().before(silent);
+            self.announce(group, &peer, false, heard);
         }
         self.queue.notify_one();
+    }
+
+    /// Since when the agent of a replica's present process is gone, that was connected.
+    pub(crate) fn lost_at(&self, replica: &Replica) -> Option<Timestamp> {
+        let at = self.directory.absent.since(replica.agent, replica.id)?;
+        let started = replica.observed.started_at;
+        // Before that, it was the agent of an earlier process.
+        started.is_none_or(|started| started <= at).then_some(at)
+    }
+
+    fn note_absence(&self, group: &Group, agent: AgentId, replica: ReplicaId, heard: Timestamp) {
+        if group.is_registered(replica) {
+            self.directory.absent.came(agent, replica);
+            return;
+        }
+        self.directory.absent.went(agent, replica, heard);
+        // Should it stay away, that is trouble from then on.
+        let lease = self.limits.lease_ttl;
+        self.wake_after(lease, group.tenant, agent);
     }
 }
 

@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
+use super::absent::Absent;
 use super::call::Call;
 use super::group::{Group, SlotId};
 use super::instance::{InstanceView, Peer};
@@ -25,6 +26,7 @@ pub struct Directory {
     groups: RwLock<HashMap<TenantId, HashMap<Name, Arc<Group>>>>,
     changes: broadcast::Sender<RegistryChange>,
     live: Arc<Live>,
+    pub absent: Absent,
 }
 
 /// Something joined, left or changed its state.
@@ -43,6 +45,7 @@ impl Default for Directory {
             groups: RwLock::default(),
             changes: broadcast::channel(CHANGES_KEPT).0,
             live: Arc::default(),
+            absent: Absent::default(),
         }
     }
 }

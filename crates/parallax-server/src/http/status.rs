@@ -93,6 +93,7 @@ fn replica(detail: ReplicaDetail) -> ReplicaView {
     let ReplicaDetail {
         replica,
         registered,
+        lost_at,
         host_connected,
         usage,
         requests,
@@ -101,6 +102,7 @@ fn replica(detail: ReplicaDetail) -> ReplicaView {
     let evidence = ReplicaEvidence {
         replica,
         registered,
+        lost_at,
         contact: Contact::Connected,
     };
     let ready = evidence.is_ready();
@@ -114,6 +116,7 @@ fn replica(detail: ReplicaDetail) -> ReplicaView {
         phase: observed.phase,
         ready,
         registered,
+        lost_at: lost_at.map(Into::into),
         host_connected,
         reason: observed.reason,
         message: observed.message,

@@ -61,7 +61,7 @@ export interface BuildView {
   /** The step, its exit code, its last line. */
   readonly message: string
   readonly phase: 'queued' | 'fetching' | 'planning' | 'running' | 'succeeded' | 'failed' | 'cancelled'
-  readonly reason?: 'BuildFailed' | 'BuildCancelled' | 'BuildTimedOut' | 'SourceUnavailable' | 'PlanFailed' | 'StartCommandMissing' | 'StartFailed' | 'CrashLoop' | 'ExitedEarly' | 'OutOfMemory' | 'NotRegistered' | 'ProbeFailed' | 'Unschedulable' | 'IsolationUnavailable' | 'HostLost' | 'ShimLost' | 'StorageFull' | 'ScaledToZero' | 'RollingOut'
+  readonly reason?: 'BuildFailed' | 'BuildCancelled' | 'BuildTimedOut' | 'SourceUnavailable' | 'PlanFailed' | 'StartCommandMissing' | 'StartFailed' | 'CrashLoop' | 'ExitedEarly' | 'OutOfMemory' | 'NotRegistered' | 'Disconnected' | 'ProbeFailed' | 'Unschedulable' | 'IsolationUnavailable' | 'HostLost' | 'ShimLost' | 'StorageFull' | 'ScaledToZero' | 'RollingOut'
   readonly source_digest: string
   readonly started_at?: Time | null
 }
@@ -526,13 +526,14 @@ export interface ReplicaView {
   readonly incarnation: number
   /** Means in force, such as `landlock+cgroup1`; empty before its first start. */
   readonly isolation: string
+  readonly lost_at?: Time | null
   readonly memory_bytes?: number | null
   readonly message: string
   readonly phase: 'pending' | 'preparing' | 'starting' | 'running' | 'backoff' | 'stopping' | 'stopped' | 'failed' | 'lost'
   readonly pid?: number | null
   /** Whether it takes work: it runs, its agent is registered, and its probe (if any) passes. */
   readonly ready: boolean
-  readonly reason?: 'BuildFailed' | 'BuildCancelled' | 'BuildTimedOut' | 'SourceUnavailable' | 'PlanFailed' | 'StartCommandMissing' | 'StartFailed' | 'CrashLoop' | 'ExitedEarly' | 'OutOfMemory' | 'NotRegistered' | 'ProbeFailed' | 'Unschedulable' | 'IsolationUnavailable' | 'HostLost' | 'ShimLost' | 'StorageFull' | 'ScaledToZero' | 'RollingOut'
+  readonly reason?: 'BuildFailed' | 'BuildCancelled' | 'BuildTimedOut' | 'SourceUnavailable' | 'PlanFailed' | 'StartCommandMissing' | 'StartFailed' | 'CrashLoop' | 'ExitedEarly' | 'OutOfMemory' | 'NotRegistered' | 'Disconnected' | 'ProbeFailed' | 'Unschedulable' | 'IsolationUnavailable' | 'HostLost' | 'ShimLost' | 'StorageFull' | 'ScaledToZero' | 'RollingOut'
   /** Whether its agent is connected now. */
   readonly registered: boolean
   /** Tasks that it was given since the server started. */
@@ -591,7 +592,7 @@ export interface Status {
   /** The generation that this status speaks of; behind `generation` while a change is under way. */
   readonly observed_generation: number
   readonly phase: 'Pending' | 'Building' | 'Starting' | 'Ready' | 'Degraded' | 'Failed' | 'Suspended' | 'Draining' | 'Deleted'
-  readonly reason?: 'BuildFailed' | 'BuildCancelled' | 'BuildTimedOut' | 'SourceUnavailable' | 'PlanFailed' | 'StartCommandMissing' | 'StartFailed' | 'CrashLoop' | 'ExitedEarly' | 'OutOfMemory' | 'NotRegistered' | 'ProbeFailed' | 'Unschedulable' | 'IsolationUnavailable' | 'HostLost' | 'ShimLost' | 'StorageFull' | 'ScaledToZero' | 'RollingOut'
+  readonly reason?: 'BuildFailed' | 'BuildCancelled' | 'BuildTimedOut' | 'SourceUnavailable' | 'PlanFailed' | 'StartCommandMissing' | 'StartFailed' | 'CrashLoop' | 'ExitedEarly' | 'OutOfMemory' | 'NotRegistered' | 'Disconnected' | 'ProbeFailed' | 'Unschedulable' | 'IsolationUnavailable' | 'HostLost' | 'ShimLost' | 'StorageFull' | 'ScaledToZero' | 'RollingOut'
   readonly replicas: ReplicaCounts
   /** When phase or reason last changed. */
   readonly since: Time

@@ -286,7 +286,7 @@ async fn how_a_process_ended_is_told_while_the_next_one_comes_up_and_afterwards(
     let told = "restarted after: exit code 3; last log line: cannot find module";
     let starting = |message: &str| ("Starting".to_owned(), message.to_owned());
     assert_eq!(said("starting", 2, None).await, starting(told));
-    let expected = format!("the process runs and its agent is not connected; {told}");
+    let expected = format!("the process runs, and its agent has not registered; {told}");
     assert_eq!(said("running", 2, None).await, starting(&expected));
     let row = world.replicas(&agent).await.pop().expect("it is there");
     let code = row.observed.exit.expect("it is kept").code;

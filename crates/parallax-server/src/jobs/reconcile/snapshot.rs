@@ -22,6 +22,7 @@ const BUILDS_LOOKED_AT: u32 = 50;
 pub(super) async fn read(app: &App, tenant: TenantId, id: AgentId) -> Result<Option<Snapshot>> {
     let mut tx = app.store.read(tenant).await?;
     let Some(agent) = agents::get(&mut tx, id).await? else {
+        app.directory.absent.keep(id, &[]);
         return Ok(None);
     };
     let revision = match agent.revision {
@@ -47,6 +48,8 @@ pub(super) async fn read(app: &App, tenant: TenantId, id: AgentId) -> Result<Opt
         busy,
         hosts: hosts.into_iter().map(|host| known(app, host)).collect(),
         dead_kept: app.limits.dead_replicas_kept,
+        lease: app.limits.lease_ttl,
+        heard_since: app.started_at,
     };
     if snapshot.wants_more() {
         let loads = read_loads(app).await?;
@@ -73,6 +76,8 @@ fn seen(
     rows: Vec<Replica>,
 ) -> (Vec<ReplicaEvidence>, BTreeSet<ReplicaId>) {
     let group = app.directory.find(agent.tenant, &agent.name);
+    let ids: Vec<ReplicaId> = rows.iter().map(|replica| replica.id).collect();
+    app.directory.absent.keep(agent.id, &ids);
     let mut busy = BTreeSet::new();
     let evidence = |replica: Replica| {
         if group.as_ref().is_some_and(|g| g.is_busy(replica.id)) {
@@ -87,6 +92,7 @@ fn seen(
         };
         ReplicaEvidence {
             registered: group.as_ref().is_some_and(|g| g.is_registered(replica.id)),
+            lost_at: app.lost_at(&replica),
             contact,
             replica,
         }

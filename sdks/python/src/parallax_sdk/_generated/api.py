@@ -82,7 +82,7 @@ class BuildView(_BuildView, total=False):
     """A build of a source on a host."""
 
     ended_at: Time | None
-    reason: Literal['BuildFailed', 'BuildCancelled', 'BuildTimedOut', 'SourceUnavailable', 'PlanFailed', 'StartCommandMissing', 'StartFailed', 'CrashLoop', 'ExitedEarly', 'OutOfMemory', 'NotRegistered', 'ProbeFailed', 'Unschedulable', 'IsolationUnavailable', 'HostLost', 'ShimLost', 'StorageFull', 'ScaledToZero', 'RollingOut']
+    reason: Literal['BuildFailed', 'BuildCancelled', 'BuildTimedOut', 'SourceUnavailable', 'PlanFailed', 'StartCommandMissing', 'StartFailed', 'CrashLoop', 'ExitedEarly', 'OutOfMemory', 'NotRegistered', 'Disconnected', 'ProbeFailed', 'Unschedulable', 'IsolationUnavailable', 'HostLost', 'ShimLost', 'StorageFull', 'ScaledToZero', 'RollingOut']
     started_at: Time | None
 
 
@@ -591,9 +591,10 @@ class ReplicaView(_ReplicaView, total=False):
 
     cpu_millis: int | None
     exit: ExitView | None
+    lost_at: Time | None
     memory_bytes: int | None
     pid: int | None
-    reason: Literal['BuildFailed', 'BuildCancelled', 'BuildTimedOut', 'SourceUnavailable', 'PlanFailed', 'StartCommandMissing', 'StartFailed', 'CrashLoop', 'ExitedEarly', 'OutOfMemory', 'NotRegistered', 'ProbeFailed', 'Unschedulable', 'IsolationUnavailable', 'HostLost', 'ShimLost', 'StorageFull', 'ScaledToZero', 'RollingOut']
+    reason: Literal['BuildFailed', 'BuildCancelled', 'BuildTimedOut', 'SourceUnavailable', 'PlanFailed', 'StartCommandMissing', 'StartFailed', 'CrashLoop', 'ExitedEarly', 'OutOfMemory', 'NotRegistered', 'Disconnected', 'ProbeFailed', 'Unschedulable', 'IsolationUnavailable', 'HostLost', 'ShimLost', 'StorageFull', 'ScaledToZero', 'RollingOut']
     started_at: Time | None
 
 
@@ -636,7 +637,7 @@ class _Status(TypedDict):
 class Status(_Status, total=False):
     """How an agent is, derived from observations alone."""
 
-    reason: Literal['BuildFailed', 'BuildCancelled', 'BuildTimedOut', 'SourceUnavailable', 'PlanFailed', 'StartCommandMissing', 'StartFailed', 'CrashLoop', 'ExitedEarly', 'OutOfMemory', 'NotRegistered', 'ProbeFailed', 'Unschedulable', 'IsolationUnavailable', 'HostLost', 'ShimLost', 'StorageFull', 'ScaledToZero', 'RollingOut']
+    reason: Literal['BuildFailed', 'BuildCancelled', 'BuildTimedOut', 'SourceUnavailable', 'PlanFailed', 'StartCommandMissing', 'StartFailed', 'CrashLoop', 'ExitedEarly', 'OutOfMemory', 'NotRegistered', 'Disconnected', 'ProbeFailed', 'Unschedulable', 'IsolationUnavailable', 'HostLost', 'ShimLost', 'StorageFull', 'ScaledToZero', 'RollingOut']
 
 
 class StatusView(Status):

@@ -295,3 +295,49 @@ async fn a_status_of_before_the_start_is_marked_as_that_before_anything_was_look
     world.app.looked_at_all.store(true, Ordering::Release);
     assert_eq!(shown().await, (2, 0, vec![(false, 1)]));
 }
+
+#[tokio::test]
+async fn an_agent_that_hangs_or_is_cut_off_is_not_one_that_never_came() {
+    let world = world(Duration::from_millis(300)).await;
+    let mut host = world.host("one").await;
+    let (agent, sessions) = running(&world, &mut host, 1).await;
+    world.app.tasks.spawn(run(Arc::clone(&world.app)));
+    let session = &sessions[0];
+    let heard = world.app.clock.now();
+    let peer = session.group.peer(session.slot).expect("it is there");
+    let gone = session.group.leave(session.slot);
+    world.app.instance_left(&session.group, &peer, gone);
+    until_status(&world, &agent, "Starting Disconnected").await;
+    // Nothing is reported any more: the time alone makes the difference.
+    world.app.clock.advance(Duration::from_millis(300));
+    until_status(&world, &agent, "Failed Disconnected").await;
+    let said = status_of(&world, &agent).await.message;
+    let words = format!("the process runs, and its agent was last heard of at {heard}");
+    assert_eq!(said, words);
+    let shown = world.app.agent(&world.admin, "scorer").await;
+    let replica = &shown.expect("it is there").replicas[0];
+    assert_eq!((replica.registered, replica.lost_at), (false, Some(heard)));
+    // Its process is started anew, and that one never comes.
+    world.app.clock.advance(Duration::from_secs(1));
+    let id = world.replicas(&agent).await[0].id.to_string();
+    let mut report = observed(&id, "running");
+    report.incarnation = 2;
+    report.started_unix_us = world.app.clock.now().unix_micros();
+    host.report(vec![report]).await;
+    until_status(&world, &agent, "Starting NotRegistered").await;
+    // One that hangs was last heard of when its lease began.
+    let back = register(&world, &agent, &[id]);
+    world
+        .app
+        .instance_changed(&back[0].group, back[0].slot, true);
+    until_status(&world, &agent, "Ready").await;
+    world.app.clock.advance(Duration::from_secs(1));
+    let late = tokio::time::Instant::now() + LONG * 2;
+    world
+        .app
+        .instance_lost(&back[0].group, back[0].slot, Some(late));
+    until_status(&world, &agent, "Failed Disconnected").await;
+    world.app.shutdown.cancel();
+    world.app.tasks.close();
+    world.app.tasks.wait().await;
+}
