@@ -104,6 +104,8 @@ pub struct App {
     /// Wakes the dispatcher of durable tasks.
     pub queue: Arc<Notify>,
     pub handshakes: Arc<Semaphore>,
+    /// Turns at looking at uploaded archives.
+    pub inspections: sources::Inspections,
     /// Held to write while a name is given to a hosted agent, to read while an external one takes
     /// its own: so that no name ever has two owners.
     pub naming: Arc<tokio::sync::RwLock<()>>,
@@ -152,6 +154,7 @@ impl App {
             durable,
             queue: Arc::new(Notify::new()),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_AT_ONCE)),
+            inspections: sources::Inspections::default(),
             naming: Arc::default(),
             collecting: tokio::sync::RwLock::default(),
             started: Instant::now(),

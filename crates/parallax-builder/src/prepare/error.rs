@@ -24,6 +24,9 @@ pub enum Refusal {
     /// A link to outside.
     #[error("it is a link that leads out of the archive (to `{0}`)")]
     LinkEscapes(String),
+    /// A link to a path that is longer than any can be.
+    #[error("it is a link to a path that is too long")]
+    TargetTooLong,
     /// A hard link to what is not an earlier file of the archive.
     #[error("it is a hard link to `{0}`, which is no earlier file of the archive")]
     LinkDangles(String),
@@ -59,6 +62,9 @@ pub enum UnpackError {
     /// More bytes than allowed.
     #[error("the archive expands to more than {0} bytes")]
     TooLarge(u64),
+    /// Longer paths than allowed, all together.
+    #[error("the paths in the archive are longer than {0} bytes together")]
+    PathsTooLong(u64),
     /// The destination must be an empty folder.
     #[error("{} is not empty", .0.display())]
     NotEmpty(PathBuf),
@@ -110,13 +116,15 @@ pub enum PackError {
     BadPattern(#[source] ignore::Error),
     /// More than the server would take.
     #[error(
-        "the folder holds more than {entries} entries or {bytes} bytes: exclude what is not needed in .parallaxignore"
+        "the folder holds more than {entries} entries, {bytes} bytes, or {paths_bytes} bytes of paths: exclude what is not needed in .parallaxignore"
     )]
     TooLarge {
         /// The limit on entries.
         entries: u64,
         /// The limit on bytes.
         bytes: u64,
+        /// The limit on the lengths of all paths together.
+        paths_bytes: u64,
     },
     /// The archive could not be written.
     #[error("cannot write the archive")]

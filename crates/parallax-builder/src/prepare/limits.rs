@@ -9,6 +9,9 @@ pub struct Limits {
     pub expanded_bytes: u64,
     /// Bytes of one path.
     pub path_bytes: usize,
+    /// Bytes of all paths and targets of links together; folders that are only implied by paths
+    /// below them count too.
+    pub paths_bytes: u64,
     /// Folders within folders.
     pub depth: usize,
 }
@@ -20,6 +23,8 @@ impl Default for Limits {
             entries: 100_000,
             expanded_bytes: 1 << 30,
             path_bytes: 1024,
+            // 167 bytes for each of as many entries as may be; half of that is long.
+            paths_bytes: 16 << 20,
             depth: 40,
         }
     }

@@ -158,7 +158,7 @@ pub(super) fn walk(
     limits: &Limits,
 ) -> Result<Vec<Entry>, PackError> {
     let mut entries = Vec::new();
-    let mut bytes = 0;
+    let (mut bytes, mut paths_bytes) = (0, 0);
     let mut folders = vec![String::new()];
     while let Some(at) = folders.pop() {
         let real = folder.join(&at);
@@ -188,18 +188,24 @@ pub(super) fn walk(
                 folders.push(path.clone());
             }
             let kind = entry_kind(&child.path(), &path, kind)?;
-            if let EntryKind::File { bytes: size, .. } = kind {
-                bytes += size;
+            paths_bytes += path.len() as u64;
+            match &kind {
+                EntryKind::File { bytes: size, .. } => bytes += size,
+                EntryKind::Link(target) => paths_bytes += target.len() as u64,
+                // An archive ends its name with a slash.
+                EntryKind::Folder => paths_bytes += 1,
             }
             entries.push(Entry {
                 path,
                 real: child.path(),
                 kind,
             });
-            if entries.len() as u64 > limits.entries || bytes > limits.expanded_bytes {
+            let too_many = entries.len() as u64 > limits.entries;
+            if too_many || bytes > limits.expanded_bytes || paths_bytes > limits.paths_bytes {
                 return Err(PackError::TooLarge {
                     entries: limits.entries,
                     bytes: limits.expanded_bytes,
+                    paths_bytes: limits.paths_bytes,
                 });
             }
         }

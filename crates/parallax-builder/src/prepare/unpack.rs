@@ -7,7 +7,7 @@
 
 mod headers;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
@@ -17,16 +17,16 @@ use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 use tar::EntryType;
 
-use super::digest::{Canonical, TreeDigest};
 use super::error::{Refusal, UnpackError};
 use super::limits::Limits;
 use headers::Overrides;
 
+/// The longest target that Linux makes a link to.
+const MAX_TARGET_BYTES: usize = 4095;
+
 /// What was unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unpacked {
-    /// The digest of the tree.
-    pub digest: TreeDigest,
     /// Files, folders and links.
     pub entries: u64,
     /// Bytes of all files together.
@@ -59,17 +59,18 @@ pub fn unpack(
     let mut archive = Archive::new(limits, Some(destination));
     archive.read_all(reader)?;
     archive.make_links(destination)?;
-    Ok(archive.finish())
+    Ok(archive.unpacked())
 }
 
-/// Checks a tar.gz by the same rules without writing anything.
+/// Checks a tar.gz by the same rules without writing anything. Holds a few dozen bytes an entry,
+/// however long the paths are.
 ///
 /// # Errors
 /// As [`unpack`].
 pub fn inspect(reader: impl Read, limits: &Limits) -> Result<Unpacked, UnpackError> {
     let mut archive = Archive::new(limits, None);
     archive.read_all(reader)?;
-    Ok(archive.finish())
+    Ok(archive.unpacked())
 }
 
 /// Whether the link `path` (plain, relative) with this target stays in the tree.
@@ -90,23 +91,33 @@ pub(super) fn target_stays_inside(path: &str, target: &str) -> bool {
     true
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the archive has at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Folder,
-    File {
-        executable: bool,
-        content: [u8; 32],
-        bytes: u64,
-    },
-    Link(String),
+    File { executable: bool, bytes: u64 },
+    Link,
+}
+
+/// Stands for a path: 128 bits of its SHA-256. Paths themselves would let a small archive, which
+/// packs them well, fill the memory.
+type PathId = [u8; 16];
+
+fn id_of(path: &str) -> PathId {
+    let digest: [u8; 32] = Sha256::digest(path).into();
+    std::array::from_fn(|at| digest[at])
 }
 
 struct Archive<'a> {
     limits: &'a Limits,
     destination: Option<&'a Path>,
-    seen: BTreeMap<String, Seen>,
+    seen: HashMap<PathId, Seen>,
+    /// Paths and targets of the links that are yet to be made.
+    links: Vec<(String, String)>,
     entries: u64,
     bytes: u64,
+    paths_bytes: u64,
+    buffer: Vec<u8>,
 }
 
 impl<'a> Archive<'a> {
@@ -114,9 +125,12 @@ impl<'a> Archive<'a> {
         Self {
             limits,
             destination,
-            seen: BTreeMap::new(),
+            seen: HashMap::new(),
+            links: Vec::new(),
             entries: 0,
             bytes: 0,
+            paths_bytes: 0,
+            buffer: vec![0; 64 * 1024],
         }
     }
 
@@ -136,14 +150,24 @@ impl<'a> Archive<'a> {
             let path = overrides.path(&entry)?;
             let target = overrides.target(&entry)?;
             overrides = Overrides::default();
-            self.entries += 1;
-            if self.entries > self.limits.entries {
-                return Err(UnpackError::TooManyEntries(self.limits.entries));
-            }
+            self.count(path.len() + target.as_ref().map_or(0, Vec::len))?;
             self.add(&mut entry, &path, target.as_deref())?;
         }
         // Only at its end does the compression tell whether all before was as it was sent.
         io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(UnpackError::Malformed)?;
+        Ok(())
+    }
+
+    /// One entry more, whose path and target together are this long.
+    fn count(&mut self, path_bytes: usize) -> Result<(), UnpackError> {
+        self.entries += 1;
+        if self.entries > self.limits.entries {
+            return Err(UnpackError::TooManyEntries(self.limits.entries));
+        }
+        self.paths_bytes = self.paths_bytes.saturating_add(path_bytes as u64);
+        if self.paths_bytes > self.limits.paths_bytes {
+            return Err(UnpackError::PathsTooLong(self.limits.paths_bytes));
+        }
         Ok(())
     }
 
@@ -162,7 +186,8 @@ impl<'a> Archive<'a> {
         };
         let kind = entry.kind();
         self.make_parents(&path, &refuse)?;
-        match (self.seen.get(&path), kind) {
+        let id = id_of(&path);
+        match (self.seen.get(&id), kind) {
             (Some(Seen::Folder), EntryType::Directory) => return Ok(()),
             (Some(_), _) => return Err(refuse(Refusal::Duplicate)),
             (None, _) => {}
@@ -175,15 +200,7 @@ impl<'a> Archive<'a> {
             EntryType::Regular | EntryType::Continuous => self.add_file(entry, &path)?,
             EntryType::Symlink => {
                 let target = target.and_then(|target| std::str::from_utf8(target).ok());
-                match target {
-                    Some(target) if target_stays_inside(&path, target) => {
-                        Seen::Link(target.to_owned())
-                    }
-                    _ => {
-                        let target = target.unwrap_or("?").to_owned();
-                        return Err(refuse(Refusal::LinkEscapes(target)));
-                    }
-                }
+                self.add_link(&path, target).map_err(refuse)?
             }
             EntryType::Link => self
                 .add_hard_link(&path, target)
@@ -193,7 +210,7 @@ impl<'a> Archive<'a> {
                 })?,
             other => return Err(refuse(Refusal::Special(special_name(other)))),
         };
-        self.seen.insert(path, seen);
+        self.seen.insert(id, seen);
         Ok(())
     }
 
@@ -230,17 +247,15 @@ impl<'a> Archive<'a> {
     ) -> Result<(), UnpackError> {
         for (at, _) in path.match_indices('/') {
             let parent = &path[..at];
-            match self.seen.get(parent) {
+            let id = id_of(parent);
+            match self.seen.get(&id) {
                 Some(Seen::Folder) => {}
                 Some(_) => return Err(refuse(Refusal::ThroughNonFolder(parent.to_owned()))),
                 None => {
                     // Folders that are only implied cost inodes as well.
-                    self.entries += 1;
-                    if self.entries > self.limits.entries {
-                        return Err(UnpackError::TooManyEntries(self.limits.entries));
-                    }
+                    self.count(parent.len())?;
                     self.make_folder(parent)?;
-                    self.seen.insert(parent.to_owned(), Seen::Folder);
+                    self.seen.insert(id, Seen::Folder);
                 }
             }
         }
@@ -275,18 +290,17 @@ impl<'a> Archive<'a> {
         let announced = entry.size();
         self.spend(announced)?;
         let mut file = self.create(path, executable)?;
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 64 * 1024];
         let mut bytes = 0;
         loop {
-            let read = entry.read(&mut buffer).map_err(UnpackError::Malformed)?;
+            let read = entry
+                .read(&mut self.buffer)
+                .map_err(UnpackError::Malformed)?;
             if read == 0 {
                 break;
             }
             bytes += read as u64;
-            hasher.update(&buffer[..read]);
             if let Some(file) = &mut file {
-                file.write_all(&buffer[..read])
+                file.write_all(&self.buffer[..read])
                     .map_err(|source| write_failed(path, source))?;
             }
         }
@@ -294,11 +308,23 @@ impl<'a> Archive<'a> {
             let ended = io::Error::from(io::ErrorKind::UnexpectedEof);
             return Err(UnpackError::Malformed(ended));
         }
-        Ok(Seen::File {
-            executable,
-            content: hasher.finalize().into(),
-            bytes,
-        })
+        Ok(Seen::File { executable, bytes })
+    }
+
+    /// Remembers a link for the end; when nothing is written there is nothing to remember.
+    fn add_link(&mut self, path: &str, target: Option<&str>) -> Result<Seen, Refusal> {
+        let Some(target) = target.filter(|target| target_stays_inside(path, target)) else {
+            return Err(Refusal::LinkEscapes(shown(
+                target.unwrap_or("?").as_bytes(),
+            )));
+        };
+        if target.len() > MAX_TARGET_BYTES {
+            return Err(Refusal::TargetTooLong);
+        }
+        if self.destination.is_some() {
+            self.links.push((path.to_owned(), target.to_owned()));
+        }
+        Ok(Seen::Link)
     }
 
     fn spend(&mut self, bytes: u64) -> Result<(), UnpackError> {
@@ -317,11 +343,7 @@ impl<'a> Archive<'a> {
             .plain_path(raw)
             .map_err(HardLink::Refused)?
             .ok_or_else(dangles)?;
-        let Some(
-            seen @ Seen::File {
-                executable, bytes, ..
-            },
-        ) = self.seen.get(&target).cloned()
+        let Some(seen @ Seen::File { executable, bytes }) = self.seen.get(&id_of(&target)).copied()
         else {
             return Err(dangles());
         };
@@ -337,32 +359,15 @@ impl<'a> Archive<'a> {
 
     /// Links last: until then every path on disk is a folder or a file that was made here.
     fn make_links(&self, destination: &Path) -> Result<(), UnpackError> {
-        for (path, seen) in &self.seen {
-            if let Seen::Link(target) = seen {
-                symlink(PathBuf::from(target), destination.join(path))
-                    .map_err(|source| write_failed(path, source))?;
-            }
+        for (path, target) in &self.links {
+            symlink(PathBuf::from(target), destination.join(path))
+                .map_err(|source| write_failed(path, source))?;
         }
         Ok(())
     }
 
-    fn finish(self) -> Unpacked {
-        let mut canonical = Canonical::default();
-        for (path, seen) in &self.seen {
-            match seen {
-                Seen::Folder => canonical.folder(path),
-                Seen::Link(target) => canonical.link(path, target),
-                Seen::File {
-                    executable,
-                    content,
-                    ..
-                } => {
-                    canonical.file(path, *executable, *content);
-                }
-            }
-        }
+    fn unpacked(&self) -> Unpacked {
         Unpacked {
-            digest: canonical.finish(),
             entries: self.seen.len() as u64,
             bytes: self.bytes,
         }

@@ -6,7 +6,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use parallax_builder::prepare::{self, Limits};
 use parallax_proto::v1::GetArtifactRequest;
 use parallax_proto::v1::host_service_client::HostServiceClient;
 use sha2::{Digest, Sha256};
@@ -187,21 +186,13 @@ fn keep(digest: &str, part: &Path, path: &Path) -> Result<bool, HostError> {
         hash.update(&buffer[..read]);
     }
     let of_bytes = format!("sha256:{}", hex(&hash.finalize()));
-    if of_bytes != digest && !is_tree(digest, part)? {
+    if of_bytes != digest {
         fs::remove_file(part).map_err(HostError::io("remove", part))?;
         return Ok(false);
     }
     file.sync_all().map_err(HostError::io("sync", part))?;
     fs::rename(part, path).map_err(HostError::io("rename", part))?;
     Ok(true)
-}
-
-/// Whether the digest is that of the archive's tree: it names the same source, however packed.
-fn is_tree(digest: &str, part: &Path) -> Result<bool, HostError> {
-    let file = File::open(part).map_err(HostError::io("open", part))?;
-    // An archive that cannot be read has no tree.
-    Ok(prepare::inspect(file, &Limits::default())
-        .is_ok_and(|unpacked| unpacked.digest.to_string() == digest))
 }
 
 /// Lower-case hexadecimal digits.

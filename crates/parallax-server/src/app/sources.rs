@@ -1,5 +1,7 @@
 //! Uploaded archives: looked at before they are taken on, and planned for a dry run.
 
+mod inspections;
+
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
@@ -20,6 +22,7 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use super::App;
 use super::deploy::StoredSource;
+pub use inspections::Inspections;
 
 /// Hosts among which one with tools is looked for.
 const HOSTS_CONSIDERED: u32 = 1000;
@@ -37,11 +40,17 @@ impl App {
     /// Refuses an archive that no host would unpack.
     ///
     /// # Errors
-    /// `invalid_source` with the entry and the reason; `too_large` for one that holds too much.
+    /// `invalid_source` with the entry and the reason; `too_large` for one that holds too much;
+    /// `resource_exhausted` when its turn does not come.
     pub async fn check_source(&self, archive: &mut BlobWriter) -> Result<()> {
         let file = archive.reader().await?;
-        let looked_at =
-            blocking(move || prepare::inspect(BufReader::new(file), &Limits::default()));
+        let turn = self.inspections.turn().await?;
+        let looked_at = blocking(move || {
+            let looked_at = prepare::inspect(BufReader::new(file), &Limits::default());
+            // Not when the caller hangs up: this goes on.
+            drop(turn);
+            looked_at
+        });
         looked_at.await?.map(drop).map_err(refused)
     }
 
@@ -61,7 +70,8 @@ impl App {
     /// there, or else of one that was. Leaves nothing of it.
     ///
     /// # Errors
-    /// `start_command_missing` and `plan_failed` with what would settle it; whatever the disk says.
+    /// `start_command_missing` and `plan_failed` with what would settle it; `resource_exhausted`
+    /// when its turn does not come; whatever the disk says.
     pub async fn plan_upload(
         &self,
         principal: &Principal,
@@ -86,7 +96,12 @@ impl App {
         let file = archive.reader().await?;
         let scratch = self.blobs.scratch(principal.tenant).await?;
         let spec = spec.build();
-        let planned = blocking(move || unpack_and_plan(file, &scratch, &spec, &toolchain));
+        let turn = self.inspections.turn().await?;
+        let planned = blocking(move || {
+            let planned = unpack_and_plan(file, &scratch, &spec, &toolchain);
+            drop(turn);
+            planned
+        });
         Ok(Planned::For(host.name, Box::new(planned.await??)))
     }
 }
@@ -137,7 +152,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 fn refused(error: UnpackError) -> Error {
     let code = match &error {
-        UnpackError::TooManyEntries(_) | UnpackError::TooLarge(_) => Code::TooLarge,
+        UnpackError::TooManyEntries(_)
+        | UnpackError::TooLarge(_)
+        | UnpackError::PathsTooLong(_) => Code::TooLarge,
         UnpackError::Malformed(_) | UnpackError::BadHeader(_) | UnpackError::Entry { .. } => {
             Code::InvalidSource
         }
