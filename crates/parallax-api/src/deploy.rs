@@ -70,6 +70,10 @@ pub struct DryRun {
     /// The host that reported this source and these build settings as built; only with `prepared`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepared_on: Option<String>,
+    /// Why no host could take a replica of it now, host by host; absent when one could, or when
+    /// none would be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unschedulable: Option<String>,
     /// How it would be built and started, as `parallax plan --json` prints it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanView>,

@@ -66,7 +66,7 @@ impl From<Code> for Exit {
             | Code::HostUnavailable
             | Code::StoreUnavailable
             | Code::ShuttingDown => Self::Unavailable,
-            Code::InvalidRequest => Self::Usage,
+            Code::InvalidRequest | Code::MethodNotAllowed => Self::Usage,
             Code::DeadlineExceeded => Self::Deadline,
             Code::AgentFailed | Code::AgentLost | Code::InvalidInput => Self::AgentFailed,
             Code::InvalidSpec

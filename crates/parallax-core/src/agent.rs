@@ -7,6 +7,10 @@ use crate::status::Status;
 use crate::time::Timestamp;
 use crate::word::words;
 
+/// Names that paths below `/api/agents/` give another meaning: an agent of that name could be neither
+/// read nor deleted by it.
+pub const RESERVED_NAMES: &[&str] = &["deploy"];
+
 /// Most replicas that one agent may ask for; placement may still find room for fewer.
 pub const MAX_REPLICAS: u32 = 100;
 

@@ -32,6 +32,8 @@ macro_rules! codes {
 codes! {
     /// The request is malformed; the message names the field. Mend it and send it again.
     InvalidRequest = "invalid_request";
+    /// The path does not take this method; the header `Allow` names those that it takes.
+    MethodNotAllowed = "method_not_allowed";
     /// `parallax.toml` or the `spec` has mistakes; the message lists each with its place.
     InvalidSpec = "invalid_spec";
     /// The source archive is unsafe or unreadable; the message names the entry.

@@ -11,7 +11,7 @@ use crate::agent::{Agent, Revision};
 use crate::build::Build;
 use crate::host::{Contact, Host};
 use crate::id::{BuildId, HostId, ReplicaId};
-use crate::placement::{Load, Unschedulable};
+use crate::placement::{Candidate, Load, Unschedulable};
 use crate::replica::{Replica, ReplicaPhase, Want};
 use crate::rollout;
 use crate::status::{self, Evidence, ReplicaEvidence, Status};
@@ -49,6 +49,18 @@ pub struct HostEvidence {
     pub heard: bool,
     /// Needed only where [`Snapshot::wants_more`].
     pub load: Load,
+}
+
+impl HostEvidence {
+    /// As the scheduler sees it.
+    #[must_use]
+    pub fn candidate(&self) -> Candidate<'_> {
+        Candidate {
+            host: &self.host,
+            contact: self.contact,
+            load: self.load,
+        }
+    }
 }
 
 /// What one look changes. Empty when nothing is to be done; looking again later is always safe.

@@ -13,6 +13,7 @@ pub mod keys;
 pub mod logs;
 mod receipt;
 pub mod registry;
+mod scheduling;
 pub mod sources;
 pub mod tasks;
 

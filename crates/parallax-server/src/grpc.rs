@@ -85,6 +85,7 @@ pub(crate) fn status(error: &Error) -> Status {
     use tonic::Code as G;
     let code = match error.code {
         Code::InvalidRequest
+        | Code::MethodNotAllowed
         | Code::InvalidSpec
         | Code::InvalidSource
         | Code::StartCommandMissing

@@ -106,7 +106,7 @@ async fn wrong_method(request: Request) -> Response {
         request.uri().path(),
         request.method()
     );
-    Failure::from(Error::invalid(message)).into_response()
+    Failure::from(Error::new(Code::MethodNotAllowed, message)).into_response()
 }
 
 #[cfg(test)]

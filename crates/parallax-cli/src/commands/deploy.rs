@@ -113,7 +113,11 @@ fn show_forecast(forecast: &DryRun, output: &Output) -> Result<()> {
         },
         BuildForecast::Unknown => "whether it must be built is not known".to_owned(),
     };
-    output.line(format_args!("{what}{revision}; {build}"))
+    output.line(format_args!("{what}{revision}; {build}"))?;
+    match &forecast.unschedulable {
+        Some(why) => output.line(format_args!("no host could run it now: {why}")),
+        None => Ok(()),
+    }
 }
 
 /// The line that calls the agent, with a capability that it has registered.

@@ -45,11 +45,11 @@ pub(crate) struct Args {
     pub(crate) behind_proxy: bool,
     /// How long the credential of a hosted agent is good; it is replaced at half of that, without a
     /// pause [default: 1h]
-    #[arg(long, value_parser = crate::commands::duration::parse, value_name = "SPAN")]
+    #[arg(long, value_parser = crate::commands::duration::parse_credential_ttl, value_name = "SPAN")]
     pub(crate) credential_ttl: Option<Duration>,
     /// How long the credential of a host is good; it is replaced at half of that, and a host that
     /// was away for longer joins again [default: no end]
-    #[arg(long, value_parser = crate::commands::duration::parse, value_name = "SPAN")]
+    #[arg(long, value_parser = crate::commands::duration::parse_credential_ttl, value_name = "SPAN")]
     pub(crate) host_credential_ttl: Option<Duration>,
     /// Run no agents on this machine: hosts join from elsewhere
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::agent::MAX_REPLICAS;
+use crate::agent::{MAX_REPLICAS, RESERVED_NAMES};
 use crate::secretish::looks_secret;
 
 use super::spec::{AgentSpec, HttpProbe, Resources};
@@ -37,6 +37,13 @@ impl AgentSpec {
     /// All problems, in the order of the fields.
     pub fn validate(&self) -> Result<(), Vec<SpecProblem>> {
         let mut problems = Problems::default();
+        if RESERVED_NAMES.contains(&self.name.as_str()) {
+            let message = format!(
+                "`{}` is taken by the API's own paths; choose another",
+                self.name
+            );
+            problems.add("name", message);
+        }
         problems.start(self.start.as_deref());
         problems.folder("root_dir", &self.root_dir, false);
         if let Some(context_dir) = &self.context_dir {

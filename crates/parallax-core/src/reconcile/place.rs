@@ -26,9 +26,8 @@ pub(super) fn place(
             .hosts
             .iter()
             .map(|known| Candidate {
-                host: &known.host,
-                contact: known.contact,
                 load: loads.get(&known.host.id).copied().unwrap_or_default(),
+                ..known.candidate()
             })
             .collect();
         let host = match placement::choose(&candidates, &spec.resources, spec.isolation) {

@@ -3,8 +3,12 @@
 use parallax_core::build::{BuildPhase, build_key};
 use parallax_core::deploy::{Change, Wanted};
 use parallax_core::error::Result;
+use parallax_core::id::TenantId;
 use parallax_core::key::Principal;
+use parallax_core::manifest::AgentSpec;
 use parallax_core::name::Name;
+use parallax_core::placement::{self, Unschedulable};
+use parallax_core::reconcile::HostEvidence;
 use parallax_store::{Tx, agents, builds, hosts, revisions};
 
 use super::App;
@@ -18,6 +22,8 @@ pub struct Forecast {
     /// How many replicas would be wanted.
     pub replicas: u32,
     pub build: BuildForecast,
+    /// Why no host could take a replica of it now; `None` when one could, or none is wanted.
+    pub unschedulable: Option<Unschedulable>,
 }
 
 /// Whether a deployment would have to be built.
@@ -64,12 +70,37 @@ impl App {
             }
             None => BuildForecast::Unknown,
         };
+        drop(tx);
+        let replicas = wanted.replicas(agent.as_ref());
+        let unschedulable = match made && replicas > 0 && !wanted.suspended {
+            true => self.refused_by_hosts(principal.tenant, wanted.spec).await?,
+            false => None,
+        };
         Ok(Forecast {
             change,
             revision: made.then_some(next),
-            replicas: wanted.replicas(agent.as_ref()),
+            replicas,
             build,
+            unschedulable,
         })
+    }
+
+    /// Why no host could take one more replica of `spec` now.
+    async fn refused_by_hosts(
+        &self,
+        tenant: TenantId,
+        spec: &AgentSpec,
+    ) -> Result<Option<Unschedulable>> {
+        let mut tx = self.store.read(tenant).await?;
+        let joined = hosts::of_tenant(&mut tx).await?;
+        drop(tx);
+        let mut known: Vec<_> = joined
+            .into_iter()
+            .map(|host| self.host_evidence(host))
+            .collect();
+        self.add_loads(&mut known).await?;
+        let candidates: Vec<_> = known.iter().map(HostEvidence::candidate).collect();
+        Ok(placement::choose(&candidates, &spec.resources, spec.isolation).err())
     }
 }
 

@@ -129,6 +129,13 @@ impl App {
                 .into_iter()
                 .collect());
         }
+        if let Some(number) = query.revision
+            && revisions::by_number(&mut tx, agent.id, number)
+                .await?
+                .is_none()
+        {
+            return Err(Error::not_found("revision of this agent", number));
+        }
         let mut rows = replicas::list_for_agent(&mut tx, agent.id).await?;
         rows.retain(|row| query.replica.is_none_or(|id| id == row.id));
         rows.retain(|row| {

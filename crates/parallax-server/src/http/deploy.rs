@@ -265,6 +265,7 @@ async fn forecast(
             Forecast::Reported(host) => Some(host.to_string()),
             Forecast::Unknown | Forecast::Needed => None,
         },
+        unschedulable: forecast.unschedulable.map(|nowhere| nowhere.words),
         plan,
         planned_for,
         plan_note: note,

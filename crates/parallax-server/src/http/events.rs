@@ -115,7 +115,14 @@ async fn answer(
     let after = match negotiation.last.or(after).as_deref() {
         None => 0,
         Some("now") => state.app.latest_event(&principal).await?,
-        Some(text) => cursor(text)?,
+        Some(text) => {
+            let after = cursor(text)?;
+            let newest = state.app.latest_event(&principal).await?;
+            if after > newest {
+                return Err(beyond(after, newest).into());
+            }
+            after
+        }
     };
     if let Some(format @ (Format::Sse | Format::Ndjson)) = negotiation.format {
         return follow(
@@ -158,6 +165,14 @@ fn follow(reader: Reader, filter: Filter, after: u64) -> Result<Response, Failur
             }
         }
     })
+}
+
+/// Waiting there would look like silence: the cursor is of another server, or of a database that
+/// was restored from before it.
+fn beyond(after: u64, newest: u64) -> Error {
+    Error::invalid(format!(
+        "the cursor {after} is beyond the newest event, {newest}: it is not of this server's events; begin again without `after`"
+    ))
 }
 
 /// Reads a cursor of events.

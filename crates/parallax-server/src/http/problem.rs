@@ -126,6 +126,7 @@ pub(crate) fn finish(mut response: Response, request_id: &str) -> Response {
 pub(crate) const fn status(code: Code) -> StatusCode {
     match code {
         Code::InvalidRequest => StatusCode::BAD_REQUEST,
+        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::InvalidSpec
         | Code::InvalidSource
         | Code::StartCommandMissing

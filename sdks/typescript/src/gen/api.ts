@@ -171,6 +171,11 @@ export interface DryRun {
   readonly source_digest?: string | null
   /** The spec with its defaults filled in. */
   readonly spec: Readonly<Record<string, unknown>>
+  /**
+   * Why no host could take a replica of it now, host by host; absent when one could, or when
+   * none would be started.
+   */
+  readonly unschedulable?: string | null
 }
 
 /** What a stream of events carries. */
@@ -424,7 +429,7 @@ export interface PlannedStep {
 export interface Problem {
   /** The agent's own word for its failure, with `agent_failed` and `invalid_input`. */
   readonly agent_code?: string | null
-  readonly code: 'invalid_request' | 'invalid_spec' | 'invalid_source' | 'start_command_missing' | 'plan_failed' | 'invalid_input' | 'unauthenticated' | 'credential_expired' | 'forbidden' | 'not_found' | 'already_exists' | 'conflict' | 'idempotency_mismatch' | 'managed_elsewhere' | 'too_large' | 'resource_exhausted' | 'agent_unavailable' | 'capability_unknown' | 'agent_failed' | 'agent_lost' | 'deadline_exceeded' | 'cancelled' | 'isolation_unavailable' | 'host_unavailable' | 'storage_full' | 'store_unavailable' | 'shutting_down' | 'not_implemented' | 'internal'
+  readonly code: 'invalid_request' | 'method_not_allowed' | 'invalid_spec' | 'invalid_source' | 'start_command_missing' | 'plan_failed' | 'invalid_input' | 'unauthenticated' | 'credential_expired' | 'forbidden' | 'not_found' | 'already_exists' | 'conflict' | 'idempotency_mismatch' | 'managed_elsewhere' | 'too_large' | 'resource_exhausted' | 'agent_unavailable' | 'capability_unknown' | 'agent_failed' | 'agent_lost' | 'deadline_exceeded' | 'cancelled' | 'isolation_unavailable' | 'host_unavailable' | 'storage_full' | 'store_unavailable' | 'shutting_down' | 'not_implemented' | 'internal'
   /** What happened, where, and what to do. */
   readonly detail: string
   /** Names the request in the server's log. */
@@ -653,7 +658,7 @@ export interface TaskOutcome {
 export interface TaskProblem {
   /** The agent's own word, where the agent failed the task. */
   readonly agent_code?: string | null
-  readonly code: 'invalid_request' | 'invalid_spec' | 'invalid_source' | 'start_command_missing' | 'plan_failed' | 'invalid_input' | 'unauthenticated' | 'credential_expired' | 'forbidden' | 'not_found' | 'already_exists' | 'conflict' | 'idempotency_mismatch' | 'managed_elsewhere' | 'too_large' | 'resource_exhausted' | 'agent_unavailable' | 'capability_unknown' | 'agent_failed' | 'agent_lost' | 'deadline_exceeded' | 'cancelled' | 'isolation_unavailable' | 'host_unavailable' | 'storage_full' | 'store_unavailable' | 'shutting_down' | 'not_implemented' | 'internal'
+  readonly code: 'invalid_request' | 'method_not_allowed' | 'invalid_spec' | 'invalid_source' | 'start_command_missing' | 'plan_failed' | 'invalid_input' | 'unauthenticated' | 'credential_expired' | 'forbidden' | 'not_found' | 'already_exists' | 'conflict' | 'idempotency_mismatch' | 'managed_elsewhere' | 'too_large' | 'resource_exhausted' | 'agent_unavailable' | 'capability_unknown' | 'agent_failed' | 'agent_lost' | 'deadline_exceeded' | 'cancelled' | 'isolation_unavailable' | 'host_unavailable' | 'storage_full' | 'store_unavailable' | 'shutting_down' | 'not_implemented' | 'internal'
   readonly message: string
   /** How long the agent asks to be left alone before another try, in milliseconds. */
   readonly retry_after_ms?: number | null

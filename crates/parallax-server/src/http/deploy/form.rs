@@ -65,7 +65,14 @@ impl Form {
                 Some("suspended") => suspended = flag(&small(&mut part, MAX_FLAG_BYTES).await?)?,
                 Some("source") => {
                     store(&mut part, to).await?;
-                    return Ok((suspended, true));
+                    drop(part);
+                    return match next(&mut self.parts).await? {
+                        None => Ok((suspended, true)),
+                        Some(extra) => Err(Error::invalid(format!(
+                            "the `source` must be the last part; after it came {}",
+                            name(&extra)
+                        ))),
+                    };
                 }
                 _ => {
                     let message = format!("expected the part `source`, not {}", name(&part));

@@ -1,13 +1,12 @@
 //! Reading everything that one look at an agent needs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use parallax_core::agent::Agent;
 use parallax_core::error::Result;
-use parallax_core::host::{Contact, Host};
-use parallax_core::id::{AgentId, HostId, ReplicaId, TenantId};
-use parallax_core::placement::Load;
-use parallax_core::reconcile::{HostEvidence, Snapshot};
+use parallax_core::host::Contact;
+use parallax_core::id::{AgentId, ReplicaId, TenantId};
+use parallax_core::reconcile::Snapshot;
 use parallax_core::replica::Replica;
 use parallax_core::status::ReplicaEvidence;
 use parallax_store::{agents, builds, hosts, replicas, revisions};
@@ -46,27 +45,18 @@ pub(super) async fn read(app: &App, tenant: TenantId, id: AgentId) -> Result<Opt
         outdated,
         replicas,
         busy,
-        hosts: hosts.into_iter().map(|host| known(app, host)).collect(),
+        hosts: hosts
+            .into_iter()
+            .map(|host| app.host_evidence(host))
+            .collect(),
         dead_kept: app.limits.dead_replicas_kept,
         lease: app.limits.lease_ttl,
         heard_since: app.started_at,
     };
     if snapshot.wants_more() {
-        let loads = read_loads(app).await?;
-        for known in &mut snapshot.hosts {
-            known.load = loads.get(&known.host.id).copied().unwrap_or_default();
-        }
+        app.add_loads(&mut snapshot.hosts).await?;
     }
     Ok(Some(snapshot))
-}
-
-fn known(app: &App, host: Host) -> HostEvidence {
-    HostEvidence {
-        contact: app.contact(host.id),
-        heard: app.hosts.is_connected(host.id) || app.hosts.left_at(host.id).is_some(),
-        load: Load::default(),
-        host,
-    }
 }
 
 /// What is known live of these replicas, and which of them have work in hand.
@@ -98,15 +88,4 @@ fn seen(
         }
     };
     (rows.into_iter().map(evidence).collect(), busy)
-}
-
-/// What is reserved on each host, by the replicas of all agents of all tenants.
-async fn read_loads(app: &App) -> Result<HashMap<HostId, Load>> {
-    let mut tx = app.store.system_read().await?;
-    let mut loads: HashMap<HostId, Load> = HashMap::new();
-    for reserved in replicas::reserved(&mut tx).await? {
-        let load = loads.entry(reserved.host).or_default();
-        (0..reserved.replicas).for_each(|_| load.add(&reserved.resources));
-    }
-    Ok(loads)
 }

@@ -2,7 +2,7 @@
 
 use reqwest::multipart::{Form, Part};
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::world::{Answer, World, archive, archive_of, form, read};
 
@@ -284,6 +284,47 @@ async fn a_secret_in_the_spec_is_refused_before_the_upload_is_stored() {
             .join(world.server.tenant.to_string())
             .exists()
     );
+}
+
+#[tokio::test]
+async fn a_dry_run_says_when_no_host_could_run_it() {
+    let world = World::start().await;
+    let why = async |spec: Value| {
+        let form = Form::new().text("spec", spec.to_string());
+        let planned = deploy(&world, "?dry_run", form).await;
+        assert_eq!(planned.status, StatusCode::OK, "{}", planned.text);
+        planned.json()["unschedulable"].to_string()
+    };
+    assert!(
+        why(json!({ "name": "alpha" }))
+            .await
+            .contains("no host has joined")
+    );
+    host_with_node(&world).await;
+    let strong = why(json!({ "name": "alpha", "isolation": "gvisor" })).await;
+    assert!(strong.contains("here: "), "{strong}");
+    assert_eq!(why(json!({ "name": "alpha", "replicas": 0 })).await, "null");
+}
+
+#[tokio::test]
+async fn an_agent_may_not_take_the_name_of_a_path() {
+    let world = World::start().await;
+    let refused = deploy(&world, "", form("deploy", archive("print()"))).await;
+    assert_eq!(refused.code(), "invalid_spec", "{}", refused.text);
+    assert!(refused.text.contains("choose another"), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn nothing_may_follow_the_source() {
+    let world = World::start().await;
+    for name in ["source", "suspended", "more"] {
+        let extra = form("alpha", archive("print()")).text(name, "true");
+        let refused = deploy(&world, "", extra).await;
+        assert_eq!(refused.code(), "invalid_request", "{}", refused.text);
+        assert!(refused.text.contains(name), "{}", refused.text);
+    }
+    let absent = world.ours.get("/api/agents/alpha").await;
+    assert_eq!(absent.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

@@ -14,7 +14,15 @@ async fn what_is_not_there_is_a_problem_too() {
         (StatusCode::NOT_FOUND, "not_found")
     );
     let wrong = world.ours.delete("/api/agents").await;
-    assert_eq!(wrong.code(), "invalid_request");
+    assert_eq!(
+        (wrong.status, wrong.code().as_str()),
+        (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed")
+    );
+    let allowed = wrong.headers.get("allow").expect("HTTP asks for it");
+    assert!(
+        allowed.to_str().expect("ASCII").contains("GET"),
+        "{allowed:?}"
+    );
     let absent = world.ours.get("/api/agents/absent/status").await;
     assert_eq!(absent.code(), "not_found");
 }

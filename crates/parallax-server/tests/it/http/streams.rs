@@ -50,6 +50,16 @@ async fn a_reader_of_now_sees_only_what_comes() {
 }
 
 #[tokio::test]
+async fn a_cursor_from_elsewhere_is_refused_and_not_waited_for() {
+    let world = World::start().await;
+    for after in ["999999999", "soon"] {
+        let page = world.ours.get(&format!("/api/events?after={after}")).await;
+        assert_eq!(page.code(), "invalid_request", "{}", page.text);
+        assert!(page.text.contains(after), "{}", page.text);
+    }
+}
+
+#[tokio::test]
 async fn a_revoked_key_ends_what_it_has_open() {
     let world = World::start().await;
     let (id, reader) = world
@@ -86,4 +96,7 @@ async fn logs_of_an_agent_that_never_ran_are_empty_and_not_missing() {
     assert_eq!(logs.next().await, None);
     let wrong = world.ours.get("/api/agents/quiet/logs?since=soon").await;
     assert_eq!(wrong.code(), "invalid_request");
+    let absent = world.ours.get("/api/agents/quiet/logs?revision=77").await;
+    assert_eq!(absent.code(), "not_found", "{}", absent.text);
+    assert!(absent.text.contains("77"), "{}", absent.text);
 }

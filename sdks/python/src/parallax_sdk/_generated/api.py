@@ -209,6 +209,7 @@ class DryRun(_DryRun, total=False):
     replicas: int
     revision: int | None
     source_digest: str | None
+    unschedulable: str | None
 
 
 class EventView(TypedDict):
@@ -465,7 +466,7 @@ class PlannedStep(_PlannedStep, total=False):
 
 
 class _Problem(TypedDict):
-    code: Literal['invalid_request', 'invalid_spec', 'invalid_source', 'start_command_missing', 'plan_failed', 'invalid_input', 'unauthenticated', 'credential_expired', 'forbidden', 'not_found', 'already_exists', 'conflict', 'idempotency_mismatch', 'managed_elsewhere', 'too_large', 'resource_exhausted', 'agent_unavailable', 'capability_unknown', 'agent_failed', 'agent_lost', 'deadline_exceeded', 'cancelled', 'isolation_unavailable', 'host_unavailable', 'storage_full', 'store_unavailable', 'shutting_down', 'not_implemented', 'internal']
+    code: Literal['invalid_request', 'method_not_allowed', 'invalid_spec', 'invalid_source', 'start_command_missing', 'plan_failed', 'invalid_input', 'unauthenticated', 'credential_expired', 'forbidden', 'not_found', 'already_exists', 'conflict', 'idempotency_mismatch', 'managed_elsewhere', 'too_large', 'resource_exhausted', 'agent_unavailable', 'capability_unknown', 'agent_failed', 'agent_lost', 'deadline_exceeded', 'cancelled', 'isolation_unavailable', 'host_unavailable', 'storage_full', 'store_unavailable', 'shutting_down', 'not_implemented', 'internal']
     detail: str
     request_id: str
     status: int
@@ -685,7 +686,7 @@ class TaskInput(TypedDict):
 
 
 class _TaskProblem(TypedDict):
-    code: Literal['invalid_request', 'invalid_spec', 'invalid_source', 'start_command_missing', 'plan_failed', 'invalid_input', 'unauthenticated', 'credential_expired', 'forbidden', 'not_found', 'already_exists', 'conflict', 'idempotency_mismatch', 'managed_elsewhere', 'too_large', 'resource_exhausted', 'agent_unavailable', 'capability_unknown', 'agent_failed', 'agent_lost', 'deadline_exceeded', 'cancelled', 'isolation_unavailable', 'host_unavailable', 'storage_full', 'store_unavailable', 'shutting_down', 'not_implemented', 'internal']
+    code: Literal['invalid_request', 'method_not_allowed', 'invalid_spec', 'invalid_source', 'start_command_missing', 'plan_failed', 'invalid_input', 'unauthenticated', 'credential_expired', 'forbidden', 'not_found', 'already_exists', 'conflict', 'idempotency_mismatch', 'managed_elsewhere', 'too_large', 'resource_exhausted', 'agent_unavailable', 'capability_unknown', 'agent_failed', 'agent_lost', 'deadline_exceeded', 'cancelled', 'isolation_unavailable', 'host_unavailable', 'storage_full', 'store_unavailable', 'shutting_down', 'not_implemented', 'internal']
     message: str
     retryable: bool
 
