@@ -53,7 +53,7 @@ impl App {
             (reports, changed),
             move |tx, (reports, changed)| {
                 Box::pin(async move {
-                    let mut rows: Vec<Replica> = Vec::new();
+                    let mut rows: Vec<(Replica, Option<Timestamp>)> = Vec::new();
                     for id in changed {
                         let Some(mut row) = replicas::get(tx, *id).await? else {
                             continue;
@@ -70,19 +70,22 @@ impl App {
                         {
                             events::append(tx, &end).await?;
                         }
+                        let ended = ended_before(&row.observed, &seen, now);
                         row.observed = seen;
-                        rows.push(row);
+                        rows.push((row, ended));
                     }
                     Ok::<_, Error>(rows)
                 })
             },
         );
-        for row in changed.await? {
+        for (row, ended) in changed.await? {
             if row.observed.phase.is_over() {
                 self.hosts.forget_usage(row.id);
             }
             self.dirty.mark(row.tenant, row.agent);
-            self.end_dead_sessions(&row).await?;
+            if let Some(ended) = ended {
+                self.end_dead_sessions(&row, ended).await?;
+            }
         }
         Ok(())
     }
@@ -104,25 +107,12 @@ impl App {
     }
 
     /// A process that was seen to end holds no lease any more: its callers are told now.
-    async fn end_dead_sessions(&self, row: &Replica) -> Result<()> {
-        if matches!(
-            row.observed.phase,
-            ReplicaPhase::Running | ReplicaPhase::Stopping | ReplicaPhase::Pending
-        ) {
-            return Ok(());
-        }
+    async fn end_dead_sessions(&self, row: &Replica, ended: Timestamp) -> Result<()> {
         let mut tx = self.store.read(row.tenant).await?;
         let Some(agent) = agents::get(&mut tx, row.agent).await? else {
             return Ok(());
         };
         drop(tx);
-        let recorded = row.observed.exit.as_ref().map(|exit| exit.ended_at);
-        // Where nobody recorded the end, it lies before this report. A replica that is being
-        // started has ended nothing yet.
-        let over = row.observed.phase.is_over().then(|| self.clock.now());
-        let Some(ended) = recorded.or(over) else {
-            return Ok(());
-        };
         let Some(group) = self.directory.find(row.tenant, &agent.name) else {
             return Ok(());
         };
@@ -221,6 +211,24 @@ fn parse_report(report: v1::ObservedReplica) -> Result<(ReplicaId, Observation, 
         started_at: micros(report.started_unix_us),
     };
     Ok((id, observation, (report.cpu_ns, report.memory_bytes)))
+}
+
+/// The moment before which, by this report, every process of the replica had begun that has ended;
+/// `None` when it tells of no end.
+fn ended_before(before: &Observation, seen: &Observation, now: Timestamp) -> Option<Timestamp> {
+    let recorded = seen.exit.as_ref().map(|exit| exit.ended_at);
+    // A later process, or a loss: an end that nobody recorded lies before this report.
+    let next = before.incarnation > 0 && seen.incarnation > before.incarnation;
+    let unrecorded = next || seen.reason == Some(Reason::ShimLost) || seen.phase.is_over();
+    match seen.phase {
+        ReplicaPhase::Pending => None,
+        // What runs now must not be taken for what ran before.
+        ReplicaPhase::Running | ReplicaPhase::Stopping => {
+            let started = next.then_some(seen.started_at).flatten();
+            started.map(|started| started.min(now))
+        }
+        _ => recorded.or(unrecorded.then_some(now)),
+    }
 }
 
 /// What the row should say from now on, if that is something else than it says.

@@ -172,6 +172,45 @@ async fn a_process_that_was_seen_to_end_ends_its_lease_but_not_its_successors() 
 }
 
 #[tokio::test]
+async fn a_process_whose_end_nobody_recorded_ends_its_lease_when_its_host_tells_of_it() {
+    let world = World::new().await;
+    let mut host = world.host("one").await;
+    let (agent, replica) = placed(&world, &mut host).await;
+    let join = |uuid| {
+        let mut entry = crate::dispatch::tests::Entry::new(uuid, 1);
+        entry.hosted = Some((agent.id, replica.parse().expect("an id")));
+        entry.connected_at = world.app.clock.now();
+        entry.join(&world.group("scorer"))
+    };
+    let report = |phase, incarnation| {
+        let mut report = observed(&replica, phase);
+        report.incarnation = incarnation;
+        report.started_unix_us = world.app.clock.now().unix_micros();
+        report
+    };
+    host.report(vec![report("running", 1)]).await;
+    let first = join("a");
+    world.app.clock.advance(Duration::from_secs(5));
+    let mut lost = report("backoff", 1);
+    lost.reason = "ShimLost".to_owned();
+    host.report(vec![lost]).await;
+    assert!(first.closed.is_cancelled(), "its host saw that it is gone");
+    // The loss of the second is told only by the third's being there.
+    host.report(vec![report("running", 2)]).await;
+    let second = join("b");
+    world.app.clock.advance(Duration::from_secs(5));
+    let third_began = report("running", 3);
+    world.app.clock.advance(Duration::from_secs(1));
+    let third = join("c");
+    host.report(vec![third_began]).await;
+    assert!(
+        second.closed.is_cancelled(),
+        "another process has its place"
+    );
+    assert!(!third.closed.is_cancelled(), "it runs");
+}
+
+#[tokio::test]
 async fn a_source_is_given_only_to_the_host_that_builds_it() {
     let world = World::new().await;
     let host = world.host("one").await;
