@@ -163,7 +163,10 @@ async fn end(dir: &Path, grace: Duration) -> Result<(), HostError> {
             sleep(POLL).await;
         }
     }
-    link::kill_shim(dir).await
+    match link::conclude(dir).await? {
+        Adoption::Running { state } => link::Tree::new(dir, state).kill().await,
+        _ => runs(dir).await.map(drop),
+    }
 }
 
 /// Whether something of an incarnation runs; what a lost shim left is killed on the way.

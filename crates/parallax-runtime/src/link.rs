@@ -8,7 +8,9 @@ use std::time::Duration;
 use parallax_shim::adopt::{self, Adoption};
 use parallax_shim::client::{self, ClientError};
 use parallax_shim::record::{ExitRecord, StateRecord};
+use parallax_shim::spec::ShimSpec;
 use parallax_shim::wire::{self, Event, Reply, Request};
+use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
@@ -157,25 +159,75 @@ pub(crate) async fn kill_leftovers(dir: &Path) -> Result<usize, HostError> {
     blocking(move || Ok(adopt::kill_leftovers(&dir)?)).await
 }
 
-/// SIGKILL to the shim of `dir` itself, and to what it leaves.
-///
-/// # Errors
-/// When something survives.
-pub(crate) async fn kill_shim(dir: &Path) -> Result<(), HostError> {
-    if let Adoption::Running { state } = inspect(dir).await?
-        && let Some(pid) = rustix::process::Pid::from_raw(state.shim_pid.cast_signed())
-    {
+/// A shim and what it may leave, as they were when it was found running. Its folder may be moved
+/// or removed since.
+#[derive(Clone, Debug)]
+pub(crate) struct Tree {
+    dir: PathBuf,
+    state: StateRecord,
+    cgroups: Vec<PathBuf>,
+}
+
+impl Tree {
+    /// The shim of `state`, whose incarnation folder is `dir`.
+    pub(crate) fn new(dir: &Path, state: StateRecord) -> Self {
+        // Without the spec, sessions and outputs still tell what belongs to it.
+        let spec = ShimSpec::load(dir).ok().flatten();
+        Self {
+            dir: dir.to_path_buf(),
+            state,
+            cgroups: spec.map_or_else(Vec::new, |spec| spec.cgroup_dirs),
+        }
+    }
+
+    /// Asks a shim that cannot be reached to stop its replica: SIGTERM, and SIGCONT so that a
+    /// suspended one can obey. False when it has ended.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub(crate) fn terminate(&self) -> Result<bool, HostError> {
+        let signal = |signal| adopt::signal_shim(&self.state, signal);
+        let told = signal(Signal::TERM).and_then(|told| Ok(told && signal(Signal::CONT)?));
+        told.map_err(HostError::io("signal the shim of", &self.dir))
+    }
+
+    /// Whether the replica's own process has ended.
+    ///
+    /// # Errors
+    /// When that cannot be seen.
+    pub(crate) fn has_ended(&self) -> Result<bool, HostError> {
+        adopt::has_child_ended(&self.state).map_err(HostError::io("look at", &self.dir))
+    }
+
+    /// SIGKILL to the shim itself, and to what it leaves.
+    ///
+    /// # Errors
+    /// When something survives.
+    pub(crate) async fn kill(&self) -> Result<(), HostError> {
+        let failed = || HostError::io("kill the shim of", &self.dir);
         // When it is gone already, that is as well.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        adopt::signal_shim(&self.state, Signal::KILL).map_err(failed())?;
+        let deadline = Instant::now() + ANSWER_DEADLINE;
+        while self.is_alive()? {
+            if Instant::now() >= deadline {
+                let words = format!("process {} is still there", self.state.shim_pid);
+                return Err(failed()(io::Error::new(io::ErrorKind::TimedOut, words)));
+            }
+            sleep(START_POLL).await;
+        }
+        self.kill_leftovers().await
     }
-    let deadline = Instant::now() + ANSWER_DEADLINE;
-    while matches!(inspect(dir).await?, Adoption::Running { .. }) && Instant::now() < deadline {
-        sleep(START_POLL).await;
+
+    fn is_alive(&self) -> Result<bool, HostError> {
+        adopt::is_alive(&self.state).map_err(HostError::io("look for the shim of", &self.dir))
     }
-    if let Adoption::Lost { .. } = inspect(dir).await? {
-        kill_leftovers(dir).await?;
+
+    async fn kill_leftovers(&self) -> Result<(), HostError> {
+        let tree = self.clone();
+        let killed =
+            blocking(move || Ok(adopt::kill_tree_of(&tree.state, &tree.cgroups, &tree.dir)?));
+        killed.await.map(drop)
     }
-    Ok(())
 }
 
 fn last_words(path: &Path) -> String {
@@ -188,26 +240,26 @@ fn last_words(path: &Path) -> String {
 /// A shim that is being followed.
 #[derive(Debug)]
 pub(crate) struct Link {
-    dir: PathBuf,
+    tree: Tree,
     end: oneshot::Receiver<End>,
     _task: Task,
 }
 
 impl Link {
-    /// Follows the shim of `dir` until its replica has ended. Each new log record moves `tip`.
-    pub(crate) fn follow(dir: PathBuf, incarnation: u64, tip: watch::Sender<LogTip>) -> Self {
+    /// Follows a shim until its replica has ended. Each new log record moves `tip`.
+    pub(crate) fn follow(tree: Tree, incarnation: u64, tip: watch::Sender<LogTip>) -> Self {
         let (tell, end) = oneshot::channel();
-        let task = Task::spawn(follow(dir.clone(), incarnation, tip, tell));
+        let task = Task::spawn(follow(tree.clone(), incarnation, tip, tell));
         Self {
-            dir,
+            tree,
             end,
             _task: task,
         }
     }
 
-    /// The incarnation folder.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+    /// The shim itself, for when it does not answer.
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
     }
 
     /// Waits for the end. May be cancelled and called again.
@@ -226,7 +278,7 @@ impl Link {
     pub(crate) async fn stop(&self, grace: Duration) -> Result<(), ClientError> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         ask(
-            &self.dir,
+            &self.tree.dir,
             &Request::Stop {
                 grace_ms: Some(grace_ms),
             },
@@ -239,7 +291,7 @@ impl Link {
     /// # Errors
     /// As [`Link::stop`].
     pub(crate) async fn kill(&self) -> Result<(), ClientError> {
-        ask(&self.dir, &Request::Kill).await
+        ask(&self.tree.dir, &Request::Kill).await
     }
 }
 
@@ -278,26 +330,39 @@ async fn read_line(stream: &mut BufReader<UnixStream>) -> io::Result<Option<Vec<
 }
 
 async fn follow(
-    dir: PathBuf,
+    tree: Tree,
     incarnation: u64,
     tip: watch::Sender<LogTip>,
     tell: oneshot::Sender<End>,
 ) {
+    let dir = &tree.dir;
     let end = loop {
-        match inspect(&dir).await {
+        let seen = match inspect(dir).await {
+            // Its records are gone, and it may not be.
+            Ok(Adoption::NeverStarted) => tree.is_alive().map(|alive| match alive {
+                true => Adoption::Running {
+                    state: tree.state.clone(),
+                },
+                false => Adoption::Lost {
+                    state: tree.state.clone(),
+                },
+            }),
+            seen => seen,
+        };
+        match seen {
             Ok(Adoption::Exited(record)) => break End::Recorded(Box::new(record)),
-            Ok(Adoption::Lost { .. }) => match kill_leftovers(&dir).await {
-                Ok(_) => break End::Unrecorded,
+            Ok(Adoption::Lost { .. } | Adoption::NeverStarted) => match tree.kill_leftovers().await
+            {
+                Ok(()) => break End::Unrecorded,
                 Err(error) => tracing::warn!(
                     dir = %dir.display(),
                     error = chain(&error),
                     "a replica's processes outlive their shim; trying to kill them again"
                 ),
             },
-            Ok(Adoption::NeverStarted) => break End::Unrecorded,
             Ok(Adoption::Running { .. }) => {
                 // When the connection breaks, the records tell why.
-                if let Err(error) = watch_shim(&dir, incarnation, &tip).await {
+                if let Err(error) = watch_shim(dir, incarnation, &tip).await {
                     tracing::debug!(dir = %dir.display(), error = chain(&error), "shim not reached");
                 }
             }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
+use rustix::process::Signal;
 
 use crate::cgroup;
 use crate::durable::FileError;
@@ -148,14 +149,26 @@ pub fn kill_leftovers(dir: &Path) -> Result<usize, AdoptError> {
         return Ok(0);
     };
     let cgroups = ShimSpec::load(dir)?.map_or_else(Vec::new, |spec| spec.cgroup_dirs);
+    kill_tree_of(&state, &cgroups, dir)
+}
+
+/// As [`kill_leftovers`], of a shim that is known although its records in `dir` may be gone.
+///
+/// # Errors
+/// As [`kill_leftovers`].
+pub fn kill_tree_of(
+    state: &StateRecord,
+    cgroups: &[PathBuf],
+    dir: &Path,
+) -> Result<usize, AdoptError> {
     let same_boot = state.boot_id == procfs::boot_id().map_err(proc_error(dir))?;
     let deadline = Instant::now() + KILL_PATIENCE;
     let mut killed = BTreeSet::new();
     loop {
-        let mut alive = cgroup::kill_all(&cgroups);
+        let mut alive = cgroup::kill_all(cgroups);
         if same_boot {
             let processes = procfs::processes().map_err(proc_error(dir))?;
-            let left = leftovers(&state, &processes);
+            let left = leftovers(state, &processes);
             alive.extend(tree::kill_each(&left).map_err(proc_error(dir))?);
         }
         if alive.is_empty() {
@@ -172,8 +185,37 @@ pub fn kill_leftovers(dir: &Path) -> Result<usize, AdoptError> {
     }
 }
 
-/// Whether the shim of `state` is the process that now has its id.
-fn is_alive(state: &StateRecord) -> io::Result<bool> {
+/// Sends a signal to the shim of `state`, and to no other process that has its id by now. False
+/// when it has ended.
+///
+/// # Errors
+/// When `/proc` cannot be read, or the signal is not allowed.
+pub fn signal_shim(state: &StateRecord, signal: Signal) -> io::Result<bool> {
+    if state.boot_id != procfs::boot_id()? {
+        return Ok(false);
+    }
+    let shim = procfs::stat(state.shim_pid)?;
+    match shim.filter(|shim| shim.start_time == state.shim_start_time) {
+        Some(shim) => tree::signal(&shim, signal),
+        None => Ok(false),
+    }
+}
+
+/// Whether the replica's own process has ended, also when its shim has not waited for it yet.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn has_child_ended(state: &StateRecord) -> io::Result<bool> {
+    let child = procfs::stat(state.child_pid)?;
+    let same = child.filter(|child| child.start_time == state.child_start_time);
+    Ok(same.is_none_or(|child| child.dead))
+}
+
+/// Whether the shim of `state` is the process that now has its id, and has not ended.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn is_alive(state: &StateRecord) -> io::Result<bool> {
     if state.boot_id != procfs::boot_id()? {
         return Ok(false);
     }

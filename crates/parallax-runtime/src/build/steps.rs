@@ -13,7 +13,6 @@ use parallax_shim::cgroup::Cgroup;
 use parallax_shim::log::{LogItem, LogReader, Stream};
 use parallax_shim::record::{ExitCause, ExitRecord};
 use parallax_shim::spec::{SPEC_VERSION, ShimSpec};
-use parallax_shim::wire::Request;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +22,7 @@ use super::record::BuildRecord;
 use crate::error::{HostError, blocking, chain};
 use crate::layout::{self, BuildDir, make_private};
 use crate::limits::{self, Limits};
-use crate::link::{self, End, Launched, Link, LogTip};
+use crate::link::{self, End, Launched, Link, LogTip, Tree};
 use crate::prepared::{located, search_path};
 use crate::replica::exit_of;
 
@@ -148,7 +147,7 @@ impl Run<'_> {
     async fn supervise(&self, number: u64, step: &Step, dir: &Path) -> Result<(), Failure> {
         let launched = link::launch(&self.context.shim_program, dir).await;
         let end = match launched {
-            Ok(Launched::Running(_)) => self.follow(number, dir).await?,
+            Ok(Launched::Running(state)) => self.follow(number, Tree::new(dir, state)).await?,
             Ok(Launched::Ended(record)) => {
                 self.tip.send_modify(|tip| {
                     tip.incarnation = number;
@@ -171,15 +170,15 @@ impl Run<'_> {
         self.judge(step, dir, &end).await
     }
 
-    async fn follow(&self, number: u64, dir: &Path) -> Result<End, Failure> {
-        let mut link = Link::follow(dir.to_path_buf(), number, self.tip.clone());
+    async fn follow(&self, number: u64, tree: Tree) -> Result<End, Failure> {
+        let mut link = Link::follow(tree, number, self.tip.clone());
         let late = self.deadline + STEP_GRACE + STEP_PATIENCE;
         tokio::select! {
             end = link.ended() => return Ok(end),
             () = self.cancel.cancelled() => {}
             () = tokio::time::sleep_until(late) => {}
         }
-        kill_step(dir, &mut link).await?;
+        kill_step(&mut link).await?;
         if self.cancel.is_cancelled() {
             return Err(Failure::cancelled());
         }
@@ -224,10 +223,10 @@ pub(super) async fn clear(dir: &BuildDir) -> Result<(), HostError> {
     let numbers = layout::numbered(dir.path()).map_err(HostError::io("list", dir.path()))?;
     for number in numbers {
         let step = dir.step(number);
-        if let Adoption::Running { .. } = link::conclude(&step).await? {
+        if let Adoption::Running { state } = link::conclude(&step).await? {
             let (tip, _) = watch::channel(LogTip::default());
-            let mut link = Link::follow(step.clone(), number, tip);
-            kill_step(&step, &mut link).await?;
+            let mut link = Link::follow(Tree::new(&step, state), number, tip);
+            kill_step(&mut link).await?;
         }
         if let Adoption::Lost { .. } = link::inspect(&step).await? {
             link::kill_leftovers(&step).await?;
@@ -238,17 +237,17 @@ pub(super) async fn clear(dir: &BuildDir) -> Result<(), HostError> {
 }
 
 /// SIGKILL to a step's tree; waits until it is gone.
-async fn kill_step(dir: &Path, link: &mut Link) -> Result<(), HostError> {
+async fn kill_step(link: &mut Link) -> Result<(), HostError> {
     // When the shim does not answer it has ended, or is stuck; the wait below tells.
-    if let Err(error) = link::ask(dir, &Request::Kill).await {
-        tracing::debug!(dir = %dir.display(), error = chain(&error), "step not asked to end");
+    if let Err(error) = link.kill().await {
+        tracing::debug!(shim = ?link.tree(), error = chain(&error), "step not asked to end");
     }
     if tokio::time::timeout(STEP_PATIENCE, link.ended())
         .await
         .is_err()
     {
-        tracing::warn!(dir = %dir.display(), "a build step does not end; killing its shim");
-        link::kill_shim(dir).await?;
+        tracing::warn!(shim = ?link.tree(), "a build step does not end; killing its shim");
+        link.tree().kill().await?;
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ use crate::error::{HostError, blocking, chain};
 use crate::isolation::Sandbox;
 use crate::layout::{Layout, ReplicaDir};
 use crate::limits::{self, Limiter};
-use crate::link::{self, End, Launched, Link, LogTip};
+use crate::link::{self, End, Launched, Link, LogTip, Tree};
 use crate::prepared::{Prepared, PreparedBuilds};
 use crate::probe::Probe;
 use crate::reconcile::{Action, Actual, Process, State, Wanted, reconcile};
@@ -133,6 +133,8 @@ pub(super) struct Running {
     pub(super) dials: Option<String>,
     /// Why the host has killed it.
     pub(super) excess: Option<Excess>,
+    /// Whether it was seen to have ended, of which its shim had not told yet.
+    pub(super) silent_end: bool,
 }
 
 /// What of the orders is on disk.
@@ -212,7 +214,8 @@ impl Actor {
         let spec = ShimSpec::load(&dir).ok().flatten();
         let told = |name: &str| spec.as_ref().and_then(|spec| spec.env.get(name).cloned());
         let port = told("PORT").and_then(|port| port.parse().ok());
-        let link = Link::follow(dir, self.incarnation, self.tip.clone());
+        let tree = Tree::new(&dir, state.clone());
+        let link = Link::follow(tree, self.incarnation, self.tip.clone());
         let probe = self.orders.assignment.spec.probe.clone();
         self.running = Some(Running {
             link,
@@ -223,6 +226,7 @@ impl Actor {
             stopping: None,
             dials: told("PARALLAX_URL"),
             excess: None,
+            silent_end: false,
         });
         self.usage = Usage::default();
         self.usage_due = Instant::now();

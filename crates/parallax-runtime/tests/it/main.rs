@@ -12,3 +12,4 @@ mod memory;
 mod plane;
 mod replicas;
 mod sessions;
+mod stuck;

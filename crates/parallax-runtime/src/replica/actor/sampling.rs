@@ -33,6 +33,7 @@ impl Actor {
             return;
         };
         self.usage = usage;
+        self.end_silent().await;
         if let Some(used) = excess {
             let limit = limit.unwrap_or(u64::MAX);
             self.end_overdrawn(Excess { used, limit }).await;

@@ -1,4 +1,4 @@
-//! Ending a process: asked first, then pressed.
+//! Ending a process: asked first, then made to.
 
 use std::time::Duration;
 
@@ -6,61 +6,94 @@ use tokio::time::Instant;
 
 use super::{Actor, TRY_AGAIN};
 use crate::error::chain;
-use crate::link;
 
 /// After a replica should have ended by its shim's hand: then the shim itself is taken for stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
-/// How often a shim that is not reached is asked to stop before it is killed.
-const ASK_TO_STOP: u32 = 5;
 
 /// A process that was asked to stop.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::replica) struct Stopping {
-    /// When the shim is taken for stuck, or asked again if it did not hear the first time.
+    /// When the shim is taken for stuck, or asked again if it could not be told.
     pub(super) due: Instant,
     grace: Duration,
-    /// How often it was asked in vain; `None` once it has heard.
-    unheard: Option<u32>,
+    told: Told,
+    /// How often the shim itself was killed in vain.
+    kills: u32,
+}
+
+/// How a shim has got word of a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Answered,
+    /// It did not answer, and got a signal.
+    Signalled,
+    /// It is not there, or cannot be signalled.
+    Not,
 }
 
 impl Actor {
+    /// Asks the process to end within `grace`.
     pub(super) async fn stop(&mut self, grace: Duration) {
         let Some(running) = &mut self.running else {
             return;
         };
-        let before = running.stopping.and_then(|stopping| stopping.unheard);
-        let (due, unheard) = match running.link.stop(grace).await {
-            Ok(()) => (grace + STUCK_AFTER, None),
+        let told = match running.link.stop(grace).await {
+            Ok(()) => Told::Answered,
             Err(error) => {
                 // Most often it has just ended, which its follower is about to say.
                 tracing::debug!(replica = %self.id, error = chain(&error), "shim not reached");
-                (TRY_AGAIN, Some(before.unwrap_or(0) + 1))
+                match running.link.tree().terminate() {
+                    Ok(true) => {
+                        tracing::warn!(replica = %self.id, "its shim does not answer; sent it SIGTERM");
+                        Told::Signalled
+                    }
+                    Ok(false) => Told::Not,
+                    Err(error) => {
+                        tracing::warn!(replica = %self.id, error = chain(&error), "its shim cannot be told to stop");
+                        Told::Not
+                    }
+                }
             }
         };
+        let patience = match told {
+            Told::Answered | Told::Signalled => grace + STUCK_AFTER,
+            Told::Not => TRY_AGAIN,
+        };
         running.stopping = Some(Stopping {
-            due: Instant::now() + due,
+            due: Instant::now() + patience,
             grace,
-            unheard,
+            told,
+            kills: 0,
         });
     }
 
-    /// Goes on with a stop that is due to have ended: asks again a shim that did not hear, and
-    /// kills one that does not answer; what it leaves is then found and killed.
+    /// Goes on with a stop that is due to have ended: asks again a shim that could not be told, and
+    /// kills one that does not end its replica; what it leaves is then found and killed.
     pub(super) async fn escalate(&mut self, stopping: Stopping) {
-        if stopping.unheard.is_some_and(|times| times < ASK_TO_STOP) {
+        if stopping.told == Told::Not {
             return self.stop(stopping.grace).await;
         }
         let Some(running) = &mut self.running else {
             return;
         };
-        if running.link.kill().await.is_err() {
-            tracing::warn!(replica = %self.id, "shim does not answer; killing it");
-            if let Err(error) = link::kill_shim(running.link.dir()).await {
-                tracing::warn!(replica = %self.id, error = chain(&error), "shim not killed");
+        let mut kills = stopping.kills;
+        // A shim that still answers does it better, and records the end.
+        let asked =
+            stopping.told == Told::Answered && kills == 0 && running.link.kill().await.is_ok();
+        if !asked {
+            kills += 1;
+            match running.link.tree().kill().await {
+                Ok(()) => {
+                    tracing::warn!(replica = %self.id, "its shim did not end it in time; killed both")
+                }
+                Err(error) => {
+                    tracing::error!(replica = %self.id, kills, error = chain(&error), "its shim did not end it in time and cannot be killed; trying again");
+                }
             }
         }
         running.stopping = Some(Stopping {
             due: Instant::now() + STUCK_AFTER,
+            kills: kills.max(1),
             ..stopping
         });
     }
@@ -68,5 +101,23 @@ impl Actor {
     pub(super) fn overdue(&self) -> Option<Stopping> {
         let stopping = self.running.as_ref()?.stopping?;
         (Instant::now() >= stopping.due).then_some(stopping)
+    }
+
+    /// Looks whether the process has ended without its shim saying so. One that answers says it
+    /// within milliseconds: what two looks find is a shim that is stuck, and it is killed, so that
+    /// nothing is shown as running that is not.
+    pub(super) async fn end_silent(&mut self) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        // What cannot be seen is not ended.
+        let ended = running.link.tree().has_ended().unwrap_or(false);
+        if !std::mem::replace(&mut running.silent_end, ended) || !ended {
+            return;
+        }
+        tracing::warn!(replica = %self.id, "its process has ended, and its shim does not say so; killing the shim");
+        if let Err(error) = running.link.tree().kill().await {
+            tracing::error!(replica = %self.id, error = chain(&error), "its shim cannot be killed; trying again");
+        }
     }
 }
