@@ -227,7 +227,7 @@ fn ended_before(before: &Observation, seen: &Observation, now: Timestamp) -> Opt
             let started = next.then_some(seen.started_at).flatten();
             started.map(|started| started.min(now))
         }
-        _ => recorded.or(unrecorded.then_some(now)),
+        _ => recorded.or_else(|| unrecorded.then_some(now)),
     }
 }
 
