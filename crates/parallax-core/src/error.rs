@@ -72,7 +72,7 @@ codes! {
     AgentFailed = "agent_failed";
     /// The agent went away before it answered. The work may have happened or not.
     AgentLost = "agent_lost";
-    /// Time ran out; the agent was told to stop.
+    /// Time ran out. The message says whether the agent could be asked to stop.
     DeadlineExceeded = "deadline_exceeded";
     /// The work was cancelled.
     Cancelled = "cancelled";

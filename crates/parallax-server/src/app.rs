@@ -15,6 +15,7 @@ mod receipt;
 pub mod registry;
 mod scheduling;
 pub mod sources;
+mod streams;
 pub mod tasks;
 
 pub use receipt::Receipt;

@@ -22,7 +22,7 @@ mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use call::{Call, CallDeadline, CallEvent, CallNews, DurableEvent, Sink, Update};
+pub use call::{Call, CallDeadline, CallEvent, CallNews, DurableEvent, Sink, Update, Updates};
 pub use directory::{Directory, RegistryChange};
 pub use group::{CancelRequest, Group, Placed, Refused, Reservation, SlotId};
 pub(crate) use group::{Joining, Restored};

@@ -13,8 +13,6 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::app::App;
-
 pub(crate) use agents::AgentGateway;
 pub(crate) use blobs::BlobGateway;
 pub(crate) use hosts::HostGateway;
@@ -35,49 +33,6 @@ pub(crate) fn principal<T>(request: &tonic::Request<T>) -> Result<Principal, Sta
         .get::<Principal>()
         .cloned()
         .ok_or_else(|| Status::internal("the authentication layer is missing"))
-}
-
-/// Returns why the server ends a stream, once it does: it stops, or the credential is good no more.
-async fn ended(app: &App, principal: &Principal) -> Error {
-    let mut revocations = app.auth.changes();
-    let expiry = app.auth.expiry(principal);
-    tokio::pin!(expiry);
-    let shutdown = app.shutdown.cancelled();
-    tokio::pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => return stops(),
-            () = &mut expiry => match look_up(app, principal).await {
-                // It was renewed meanwhile.
-                Ok(()) => expiry.set(app.auth.expiry(principal)),
-                Err(error) => return error,
-            },
-            Ok(()) = revocations.changed() => if let Err(error) = look_up(app, principal).await {
-                return error;
-            },
-        }
-    }
-}
-
-/// Looks at once whether the server ends a stream. A busy peer leaves no time to notice
-/// [`ended`].
-///
-/// # Errors
-/// Why it does.
-async fn look_up(app: &App, principal: &Principal) -> Result<(), Error> {
-    if app.shutdown.is_cancelled() {
-        return Err(stops());
-    }
-    // Boxed: it may read the store, which is a large future to keep for each stream.
-    match Box::pin(app.auth.recheck(principal)).await {
-        // That the database is away says nothing of the credential.
-        Err(error) if error.code == Code::StoreUnavailable => Ok(()),
-        checked => checked,
-    }
-}
-
-fn stops() -> Error {
-    Error::new(Code::ShuttingDown, "the server stops")
 }
 
 /// Maps a domain error: the one place where gRPC's codes are chosen.

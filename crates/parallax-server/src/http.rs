@@ -24,6 +24,7 @@ mod observe;
 mod operations;
 mod origin;
 mod outcome;
+mod pieces;
 mod problem;
 mod query;
 pub mod reference;

@@ -2770,6 +2770,10 @@ pub struct InvokeDown {
     pub call_id: u64,
     #[prost(string, tag = "2")]
     pub task_id: ::prost::alloc::string::String,
+    /// So many progress and partial frames of this call were dropped just before this frame, because
+    /// they were not read in time.
+    #[prost(uint64, tag = "6")]
+    pub skipped: u64,
     #[prost(oneof = "invoke_down::Event", tags = "3, 4, 5")]
     pub event: ::core::option::Option<invoke_down::Event>,
 }

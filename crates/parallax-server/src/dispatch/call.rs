@@ -56,6 +56,8 @@ pub struct CallNews {
     pub call_id: u64,
     /// `None` for a call that was refused before it became one.
     pub task: Option<TaskId>,
+    /// So many updates were dropped just before, because they were not read in time.
+    pub skipped: u64,
     pub event: CallEvent,
 }
 
@@ -75,12 +77,46 @@ pub enum Sink {
     Stream {
         call_id: u64,
         permit: mpsc::OwnedPermit<CallNews>,
-        updates: Option<mpsc::WeakSender<CallNews>>,
+        updates: Option<Updates>,
     },
     /// A durable task: whoever owns the row decides what the outcome means.
     Durable(mpsc::UnboundedSender<DurableEvent>),
     /// The caller has gone away.
     Nobody,
+}
+
+/// The way of updates to a caller that asked for them.
+#[derive(Debug)]
+pub struct Updates {
+    sender: mpsc::WeakSender<CallNews>,
+    /// Dropped since the last that went through.
+    skipped: u64,
+}
+
+impl Updates {
+    pub fn to(sender: &mpsc::Sender<CallNews>) -> Self {
+        Self {
+            sender: sender.downgrade(),
+            skipped: 0,
+        }
+    }
+
+    fn send(&mut self, call_id: u64, task: TaskId, update: Update) {
+        // Where the caller has gone away, nobody is left who could miss anything.
+        let Some(sender) = self.sender.upgrade() else {
+            return;
+        };
+        let news = CallNews {
+            call_id,
+            task: Some(task),
+            skipped: self.skipped,
+            event: CallEvent::Update(update),
+        };
+        match sender.try_send(news) {
+            Ok(()) => self.skipped = 0,
+            Err(_) => self.skipped += 1,
+        }
+    }
 }
 
 /// News of a durable task's attempt. At most `MAX_CREDIT` attempts are open per instance, and each
@@ -101,11 +137,14 @@ impl Sink {
         match self {
             Self::Reply(reply) => drop(reply.send(outcome)),
             Self::Stream {
-                call_id, permit, ..
+                call_id,
+                permit,
+                updates,
             } => {
                 permit.send(CallNews {
                     call_id,
                     task: Some(call.id),
+                    skipped: updates.map_or(0, |updates| updates.skipped),
                     event: CallEvent::Outcome(outcome),
                 });
             }
@@ -115,25 +154,15 @@ impl Sink {
         }
     }
 
-    /// Passes an update on, where anybody asked for it and has room. Updates may be dropped:
-    /// partials are numbered, so that a reader sees the hole. Those of a durable task go to whoever
-    /// watches it.
-    pub(super) fn update(&self, call: &Arc<Call>, update: Update, live: &Live) {
+    /// Passes an update on, where anybody asked for it and has room; whoever has none hears how many
+    /// it missed. Those of a durable task go to whoever watches it.
+    pub(super) fn update(&mut self, call: &Arc<Call>, update: Update, live: &Live) {
         match self {
             Self::Stream {
                 call_id,
                 updates: Some(updates),
                 ..
-            } => {
-                let news = CallNews {
-                    call_id: *call_id,
-                    task: Some(call.id),
-                    event: CallEvent::Update(update),
-                };
-                if let Some(updates) = updates.upgrade() {
-                    drop(updates.try_send(news));
-                }
-            }
+            } => updates.send(*call_id, call.id, update),
             Self::Durable(_) => live.tell(call.id, update),
             Self::Stream { .. } | Self::Reply(_) | Self::Nobody => {}
         }

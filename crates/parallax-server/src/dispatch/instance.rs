@@ -142,6 +142,8 @@ pub(super) struct InFlight {
     /// When an asked-for cancel counts as unresolved.
     pub cancel_due: Option<Instant>,
     pub last_partial: u64,
+    /// It was begun under an earlier session, and no partial came since.
+    pub resumed: bool,
     /// Bytes of partials that were received and not granted again.
     pub partial_bytes: u32,
 }

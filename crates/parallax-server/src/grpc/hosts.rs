@@ -253,7 +253,7 @@ async fn exchange(
 ) -> Result<(), Error> {
     let mut renewal = tokio::time::interval(renewal_check(app));
     let mut renewed = false;
-    let ended = super::ended(app, principal);
+    let ended = app.stream_end(principal);
     tokio::pin!(ended);
     let silence = tokio::time::sleep(HOST_TTL);
     tokio::pin!(silence);

@@ -76,7 +76,7 @@ impl v1::registry_service_server::RegistryService for RegistryGateway {
         let app = Arc::clone(&self.app);
         self.app.tasks.spawn(async move {
             let send = |event| down.send(Ok(v1::RegistryEvent { event: Some(event) }));
-            let ended = super::ended(&app, &principal);
+            let ended = app.stream_end(&principal);
             tokio::pin!(ended);
             let mut whole = true;
             loop {

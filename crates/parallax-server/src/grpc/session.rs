@@ -181,7 +181,7 @@ impl Session {
             tokio::select! {
                 biased;
                 frame = inbound.message() => {
-                    if let Err(end) = self.take_next(frame) {
+                    if let Err(end) = self.take_next(frame).await {
                         return end;
                     }
                     burst += 1;
@@ -204,20 +204,25 @@ impl Session {
         if self.link.closed.is_cancelled() {
             return Err(End::Closed);
         }
-        let looked = super::look_up(&self.app, &self.principal).await;
+        let looked = self.app.check_stream(&self.principal).await;
         looked.map_err(go_away)
     }
 
-    fn take_next(&mut self, frame: Result<Option<v1::AgentUp>, Status>) -> Result<(), End> {
-        match frame {
-            Ok(Some(v1::AgentUp { frame: Some(frame) })) => self.take(frame).map_err(|error| {
-                let reason = v1::goaway::Reason::ProtocolError;
-                End::GoAway(reason, error.message.into_owned())
-            }),
+    async fn take_next(&mut self, frame: Result<Option<v1::AgentUp>, Status>) -> Result<(), End> {
+        let taken = match frame {
+            // Boxed: such answers are few, and every session would keep room for the look-up.
+            Ok(Some(v1::AgentUp {
+                frame: Some(v1::agent_up::Frame::Result(result)),
+            })) if names_blobs(&result) => Box::pin(self.take_stored(result)).await,
+            Ok(Some(v1::AgentUp { frame: Some(frame) })) => self.take(frame),
             // A frame of a later protocol version: append-only, so it may be passed over.
             Ok(Some(_)) => Ok(()),
-            Ok(None) | Err(_) => Err(End::Closed),
-        }
+            Ok(None) | Err(_) => return Err(End::Closed),
+        };
+        taken.map_err(|error| {
+            let reason = v1::goaway::Reason::ProtocolError;
+            End::GoAway(reason, error.message.into_owned())
+        })
     }
 
     fn is_drained(&self) -> bool {
@@ -259,7 +264,7 @@ impl Session {
                 let (task, id) = parse(partial.r#ref.as_ref())?;
                 let (attempt, partial) = (task.attempt, Partial::from(partial));
                 self.group
-                    .partial(self.slot, id, attempt, partial, PARTIAL_WINDOW_BYTES);
+                    .partial(self.slot, id, attempt, partial, PARTIAL_WINDOW_BYTES)?;
             }
             F::Result(result) => self.take_result(result)?,
             F::Failed(failed) => self.take_failure(failed)?,
@@ -285,13 +290,25 @@ impl Session {
         let reference = result.r#ref.take();
         let (_, id) = parse(reference.as_ref())?;
         let credit = result.credit;
-        let outcome = match Success::try_from(result) {
-            Ok(success) => Outcome::Success(success),
-            Err(error) => Outcome::problem(
-                Code::AgentFailed,
-                format!("the agent's answer was refused: {}", chain(&error)),
-            ),
-        };
+        self.end(reference.unwrap_or_default(), id, judge(result), credit);
+        Ok(())
+    }
+
+    /// An answer with blobs, which must be there.
+    async fn take_stored(&self, mut result: v1::TaskResult) -> Result<(), Error> {
+        let reference = result.r#ref.take();
+        let (_, id) = parse(reference.as_ref())?;
+        let credit = result.credit;
+        let mut outcome = judge(result);
+        if let Outcome::Success(success) = &outcome
+            && let Err(error) = self.app.check_blobs(self.group.tenant, success).await
+        {
+            tracing::warn!(
+                agent = %self.group.name, task = %id, error = &error as &dyn std::error::Error,
+                "an agent's answer is refused"
+            );
+            outcome = Outcome::from(&error);
+        }
         self.end(reference.unwrap_or_default(), id, outcome, credit);
         Ok(())
     }
@@ -329,7 +346,7 @@ impl Session {
 
 /// Pings the agent until the session is to end.
 async fn interrupted(app: &App, principal: &Principal, link: &Link) -> End {
-    let ended = super::ended(app, principal);
+    let ended = app.stream_end(principal);
     tokio::pin!(ended);
     let mut ping = tokio::time::interval(app.limits.lease_ttl / 2);
     loop {
@@ -384,6 +401,26 @@ fn limits() -> v1::Limits {
         partial_window_bytes: PARTIAL_WINDOW_BYTES,
         max_credit: MAX_CREDIT,
     }
+}
+
+/// What an agent's result is worth. One that is not what the contract promises fails its task, and
+/// not the session: the agent would only offer it again.
+fn judge(result: v1::TaskResult) -> Outcome {
+    let why = match Success::try_from(result) {
+        Ok(success) => match success.value.check_size() {
+            Ok(()) => return Outcome::Success(success),
+            Err(error) => error.message.into_owned(),
+        },
+        Err(error) => chain(&error),
+    };
+    let message = format!("the agent's answer was refused: {why}");
+    Outcome::problem(Code::AgentFailed, message)
+}
+
+fn names_blobs(result: &v1::TaskResult) -> bool {
+    let content = result.value.as_ref().and_then(|v| v.content.as_ref());
+    matches!(content, Some(v1::payload::Content::Blob(_)))
+        || result.evidence.iter().any(|e| e.blob.is_some())
 }
 
 /// What a Hello says of its instance.

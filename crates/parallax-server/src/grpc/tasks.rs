@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::app::invoke::Invocation;
 use crate::app::tasks::{Submission, TaskNews, TaskWatch};
 use crate::auth::require;
-use crate::dispatch::{Call, CallEvent, CallNews, Group, Sink, Update};
+use crate::dispatch::{Call, CallEvent, CallNews, Group, Sink, Update, Updates};
 
 /// Calls that one stream may have open, and frames that wait for its caller. Beyond this the
 /// stream is not read until outcomes are taken, which is flow control enough.
@@ -140,7 +140,7 @@ impl v1::task_service_server::TaskService for TaskGateway {
             let end = tokio::select! {
                 end = relay(&mut watch, &down) => end,
                 () = down.closed() => return,
-                error = super::ended(&app, &principal) => Err(error),
+                error = app.stream_end(&principal) => Err(error),
             };
             if let Err(error) = end {
                 // The watcher may be gone already; then nobody is left to tell.
@@ -231,7 +231,7 @@ struct OpenCall {
 impl Caller {
     async fn run(mut self, mut inbound: Streaming<v1::InvokeUp>) {
         let (app, principal) = (Arc::clone(&self.app), self.principal.clone());
-        let ended = super::ended(&app, &principal);
+        let ended = app.stream_end(&principal);
         tokio::pin!(ended);
         let mut burst = 0_u32;
         let why = loop {
@@ -263,7 +263,7 @@ impl Caller {
             }
             burst += 1;
             if burst.is_multiple_of(BURST)
-                && let Err(why) = super::look_up(&app, &principal).await
+                && let Err(why) = app.check_stream(&principal).await
             {
                 break why;
             }
@@ -275,7 +275,7 @@ impl Caller {
     async fn begin(&mut self, call: v1::InvokeCall) -> Result<(), ()> {
         let permit = self.down.clone().reserve_owned().await.map_err(|_| ())?;
         let call_id = call.call_id;
-        let updates = call.stream.then(|| self.down.downgrade());
+        let updates = call.stream.then(|| Updates::to(&self.down));
         let call = match self.call(call).await {
             Ok(call) => call,
             Err(error) => {
@@ -370,6 +370,7 @@ fn answer(permit: mpsc::OwnedPermit<CallNews>, call_id: u64, task: Option<TaskId
     permit.send(CallNews {
         call_id,
         task,
+        skipped: 0,
         event: CallEvent::Outcome(error.into()),
     });
 }
@@ -390,6 +391,7 @@ fn news(news: CallNews) -> Result<v1::InvokeDown, Status> {
         call_id: news.call_id,
         task_id: news.task.map(|id| id.to_string()).unwrap_or_default(),
         event: Some(event),
+        skipped: news.skipped,
     })
 }
 

@@ -1,5 +1,7 @@
 //! A whole server, with clients that do what clients should not.
 
+mod answers;
+
 use std::sync::Arc;
 use std::time::Duration;
 

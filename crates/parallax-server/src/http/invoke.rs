@@ -13,7 +13,7 @@ use parallax_api::tasks::{
 use parallax_core::error::Error;
 use parallax_core::id::TaskId;
 use parallax_core::key::Principal;
-use parallax_core::task::{Outcome, Partial, Payload, Ppm, Progress, TaskContext};
+use parallax_core::task::{Outcome, Payload, Ppm, Progress, TaskContext};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
@@ -23,6 +23,7 @@ use super::authenticate::Caller;
 use super::body::Json;
 use super::idempotency::Idempotency;
 use super::outcome::answer;
+use super::pieces::Pieces;
 use super::problem::Failure;
 use super::query::Id;
 use super::state::HandlerState;
@@ -30,9 +31,10 @@ use super::stream::{Entry, Format, Negotiation, Reader};
 use super::tasks;
 use crate::app::invoke::Invocation;
 use crate::app::tasks::Submission;
-use crate::dispatch::{CallEvent, Group, Sink, Update};
+use crate::dispatch::{CallEvent, Group, Sink, Update, Updates};
 
-/// Progress and partials that wait for a slow reader of a streamed call; more are dropped.
+/// Progress and partials that wait for a slow reader of a streamed call; it is told how many more
+/// there were.
 const UPDATES_KEPT: usize = 64;
 /// Longest trace header that is passed on; W3C suggests that 512 bytes arrive everywhere.
 const MAX_TRACE_HEADER: usize = 8192;
@@ -136,7 +138,7 @@ async fn streamed(reader: Reader, invocation: Invocation) -> Result<Response, Fa
     let sink = Sink::Stream {
         call_id: 0,
         permit,
-        updates: Some(down.downgrade()),
+        updates: Some(Updates::to(&down)),
     };
     let group = app.submit_attached(&call, sink).await?;
     let task = call.id;
@@ -150,11 +152,18 @@ async fn streamed(reader: Reader, invocation: Invocation) -> Result<Response, Fa
     reader.respond(async_stream::stream! {
         // Held for as long as anybody reads; the sink's own sender ends the channel otherwise.
         let (_guard, _down) = (guard, down);
-        while let Some(frame) = frames.recv().await {
-            match frame.event {
+        let mut pieces = Pieces::default();
+        while let Some(news) = frames.recv().await {
+            if news.skipped > 0 {
+                yield Ok(skipped(news.skipped));
+            }
+            match news.event {
                 CallEvent::Update(Update::Progress(progress)) => yield Ok(progressed(progress)),
-                CallEvent::Update(Update::Partial(partial)) => yield Ok(piece(&partial)),
+                CallEvent::Update(Update::Partial(partial)) => yield Ok(piece(partial.seq, pieces.text(&partial))),
                 CallEvent::Outcome(outcome) => {
+                    if let Some(rest) = pieces.rest() {
+                        yield Ok(piece(pieces.last(), rest));
+                    }
                     yield Ok(match settle(&state, &principal, task, outcome) {
                         Ok(answer) => ended(answer),
                         Err(failure) => Entry::problem(&failure.document(&request.0)),
@@ -193,12 +202,8 @@ pub(super) fn progressed(progress: Progress) -> Entry {
     )
 }
 
-pub(super) fn piece(partial: &Partial) -> Entry {
-    let chunk = String::from_utf8_lossy(&partial.chunk).into_owned();
-    let partial = Some(PartialView {
-        seq: partial.seq,
-        chunk,
-    });
+pub(super) fn piece(seq: u64, chunk: String) -> Entry {
+    let partial = Some(PartialView { seq, chunk });
     Entry::new(
         "partial",
         &TaskEntry {
@@ -206,6 +211,14 @@ pub(super) fn piece(partial: &Partial) -> Entry {
             ..TaskEntry::new(TaskEntryKind::Partial)
         },
     )
+}
+
+pub(super) fn skipped(count: u64) -> Entry {
+    let entry = TaskEntry {
+        skipped: Some(count),
+        ..TaskEntry::new(TaskEntryKind::Skipped)
+    };
+    Entry::new("skipped", &entry)
 }
 
 fn ended(answer: InvokeResponse) -> Entry {

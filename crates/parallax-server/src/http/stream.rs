@@ -1,6 +1,6 @@
 //! Streams: server-sent events, lines of JSON, or lines of text.
 //!
-//! Every stream ends when its credential does (within [`RECHECK_EVERY`]), when the server stops,
+//! Every stream ends when its credential does, when the server stops,
 //! and when its source ends; a cursor in `id:` lets a client go on.
 
 use std::time::Duration;
@@ -13,9 +13,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use parallax_api::Problem;
-use parallax_core::error::{Code, Error};
 use parallax_core::key::Principal;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use super::observe::RequestId;
 use super::problem::Failure;
@@ -23,8 +22,6 @@ use super::state::HandlerState;
 
 /// Shorter than any proxy's patience.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
-/// A revoked credential is noticed at once; this bounds how long an expired one stays.
-const RECHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// How a stream is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +105,9 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn new(event: &'static str, value: &impl serde::Serialize) -> Self {
         let json = serde_json::to_string(value).expect("responses have only string keys");
+        // An agent's JSON comes byte for byte, and may have lines: between its parts, for within
+        // a text they are escaped. An entry is one line.
+        let json = json.replace(['\n', '\r'], " ");
         Self {
             id: None,
             event,
@@ -161,13 +161,13 @@ impl Reader {
             let mut entries = std::pin::pin!(entries);
             // One future for the whole stream: a check that is under way must not start anew with
             // every entry, or a busy stream would never finish one.
-            let mut ended = std::pin::pin!(ended(&self));
+            let mut ended = std::pin::pin!(self.state.app.stream_end(&self.principal));
             let start = Instant::now() + KEEP_ALIVE_EVERY;
             let mut quiet = tokio::time::interval_at(start, KEEP_ALIVE_EVERY);
             loop {
                 let next = tokio::select! {
                     biased;
-                    failure = &mut ended => Err(failure),
+                    error = &mut ended => Err(error.into()),
                     entry = entries.next() => match entry {
                         Some(entry) => entry.map(|entry| entry.write(format)),
                         None => break,
@@ -209,32 +209,10 @@ fn keep_alive(format: Format) -> Bytes {
     }
 }
 
-/// Returns why a stream must end from outside, once it must.
-async fn ended(reader: &Reader) -> Failure {
-    let app = &reader.state.app;
-    let mut changes = app.auth.changes();
-    let mut recheck = tokio::time::interval(RECHECK_EVERY);
-    recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = app.shutdown.cancelled() => {
-                let message = "the server is stopping; go on from the last cursor in a moment";
-                return Error::new(Code::ShuttingDown, message).into();
-            }
-            Ok(()) = changes.changed() => {}
-            _ = recheck.tick() => {}
-        }
-        match app.auth.recheck(&reader.principal).await {
-            Ok(()) => {}
-            // The database being away says nothing about the credential.
-            Err(error) if error.code == Code::StoreUnavailable => {}
-            Err(error) => return error.into(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     #[test]
@@ -245,6 +223,14 @@ mod tests {
             Some(Format::Ndjson)
         );
         assert_eq!(accepted("*/*"), None);
+    }
+
+    #[test]
+    fn json_that_has_lines_stays_within_its_entry() {
+        let raw = RawValue::from_string("{\n\"a\":\r\n\"b\\nc\"}".to_owned());
+        let entry = Entry::new("answer", &raw.expect("well-formed"));
+        let expected = "event: answer\ndata: { \"a\":  \"b\\nc\"}\n\n";
+        assert_eq!(entry.write(Format::Sse), expected);
     }
 
     #[test]

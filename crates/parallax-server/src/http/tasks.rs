@@ -30,7 +30,9 @@ use super::authenticate::Caller;
 use super::body::{Json, OptionalJson};
 use super::events::cursor;
 use super::idempotency::{Idempotency, Reply};
+use super::invoke::{piece, progressed, skipped};
 use super::outcome;
+use super::pieces::Pieces;
 use super::problem::Failure;
 use super::query::{self, Id, Params};
 use super::state::HandlerState;
@@ -135,11 +137,12 @@ async fn task_events(
         format,
     };
     reader.respond(async_stream::try_stream! {
+        let mut pieces = Pieces::default();
         while let Some(news) = watch.next().await {
             yield match news? {
                 TaskNews::Changed(change) => changed(*change),
-                TaskNews::Update(Update::Progress(progress)) => super::invoke::progressed(progress),
-                TaskNews::Update(Update::Partial(partial)) => super::invoke::piece(&partial),
+                TaskNews::Update(Update::Progress(progress)) => progressed(progress),
+                TaskNews::Update(Update::Partial(partial)) => piece(partial.seq, pieces.text(&partial)),
                 TaskNews::Skipped(count) => skipped(count),
             };
         }
@@ -163,14 +166,6 @@ fn changed(change: TaskChange) -> Entry {
         id,
         ..Entry::new("event", &entry)
     }
-}
-
-fn skipped(count: u64) -> Entry {
-    let entry = TaskEntry {
-        skipped: Some(count),
-        ..TaskEntry::new(TaskEntryKind::Skipped)
-    };
-    Entry::new("skipped", &entry)
 }
 
 /// Asks for a stop. What runs is over when its agent says so.

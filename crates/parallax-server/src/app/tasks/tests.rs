@@ -212,7 +212,8 @@ async fn a_watcher_hears_signs_of_life_before_the_end_and_how_many_it_missed() {
     group.progress(slot, id, 1, half);
     assert_eq!(word(watch.next().await), "half");
     for seq in 1..=70 {
-        group.partial(slot, id, 1, piece(seq), 1 << 20);
+        let taken = group.partial(slot, id, 1, piece(seq), 1 << 20);
+        taken.expect("in order");
     }
     agent.finish(&sent, 1);
     world.commit().await;

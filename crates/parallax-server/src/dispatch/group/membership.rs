@@ -76,6 +76,7 @@ impl Group {
         for task in in_flight.values_mut() {
             // The window of a new stream is fresh; what is listed has arrived.
             task.partial_bytes = 0;
+            task.resumed = true;
             task.accepted = true;
             // Its verdict says so.
             task.asked = task.cancel != CancelState::None;
@@ -144,6 +145,7 @@ impl Group {
             asked: false,
             cancel_due: restored.cancel_due,
             last_partial: 0,
+            resumed: true,
             partial_bytes: 0,
         };
         instance.in_flight.insert(task.call.id, task);

@@ -1,5 +1,6 @@
 //! What instances report: credit, progress, outcomes.
 
+use parallax_core::error::Error;
 use parallax_core::id::TaskId;
 use parallax_core::task::transition::News;
 use parallax_core::task::{CancelAck, CancelState, Outcome, Partial, Progress};
@@ -42,9 +43,25 @@ impl Group {
 
     /// Passes a partial on, unless it was seen before. Once half of `window` is used up, the
     /// bytes are granted again.
-    pub fn partial(&self, slot: SlotId, task: TaskId, attempt: u32, partial: Partial, window: u32) {
+    ///
+    /// # Errors
+    /// `invalid_request` for a partial that leaves a hole, or has more bytes than were granted: the
+    /// agent does not keep to the contract.
+    pub fn partial(
+        &self,
+        slot: SlotId,
+        task: TaskId,
+        attempt: u32,
+        partial: Partial,
+        window: u32,
+    ) -> Result<(), Error> {
         let mut grant = None;
+        let mut kept_to = Ok(());
         self.with_task(slot, task, attempt, |entry| {
+            kept_to = check_partial(entry, &partial, window);
+            if kept_to.is_err() {
+                return;
+            }
             let bytes = u32::try_from(partial.chunk.len()).unwrap_or(u32::MAX);
             entry.partial_bytes = entry.partial_bytes.saturating_add(bytes);
             if entry.partial_bytes >= window / 2 {
@@ -54,6 +71,7 @@ impl Group {
                     bytes,
                 });
             }
+            entry.resumed = false;
             if partial.seq > entry.last_partial {
                 entry.last_partial = partial.seq;
                 let update = Update::Partial(partial);
@@ -63,6 +81,7 @@ impl Group {
         if let Some(grant) = grant {
             self.notify(slot, v1::agent_down::Frame::PartialCredit(grant));
         }
+        kept_to
     }
 
     /// Ends a task with the agent's outcome and returns the credit that came with it. A result
@@ -174,4 +193,23 @@ impl Group {
             act(entry);
         }
     }
+}
+
+/// Whether an agent keeps to the order and the window of a task's partials. What a reconnect brings
+/// first may lie ahead: the server may have forgotten, and the agent may keep no more.
+fn check_partial(entry: &InFlight, partial: &Partial, window: u32) -> Result<(), Error> {
+    let (seq, last, id) = (partial.seq, entry.last_partial, entry.call.id);
+    if seq == 0 || (seq > last + 1 && !entry.resumed) {
+        return Err(Error::invalid(format!(
+            "Partial.seq {seq} of task {id} comes after {last}: it counts from 1 without holes"
+        )));
+    }
+    let bytes = partial.chunk.len();
+    let room = window.saturating_sub(entry.partial_bytes);
+    if bytes > room as usize {
+        return Err(Error::invalid(format!(
+            "a Partial of task {id} has {bytes} bytes, and its window had {room} left"
+        )));
+    }
+    Ok(())
 }

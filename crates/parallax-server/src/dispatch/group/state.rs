@@ -134,6 +134,7 @@ impl State {
             asked: false,
             cancel_due: None,
             last_partial: 0,
+            resumed: false,
             partial_bytes: 0,
         };
         instance.in_flight.insert(call.id, entry);

@@ -176,7 +176,8 @@ fn a_partials_bytes_are_granted_again_in_halves() {
     let partial = |seq, bytes| {
         let chunk = vec![0; bytes].into();
         let partial = Partial { seq, chunk };
-        group.partial(agent.slot, id_of(&task), 1, partial, 1000);
+        let taken = group.partial(agent.slot, id_of(&task), 1, partial, 1000);
+        taken.expect("it keeps to order and window");
     };
     partial(1, 400);
     partial(1, 99);

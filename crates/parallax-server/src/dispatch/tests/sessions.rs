@@ -26,11 +26,9 @@ fn each_listed_task_gets_its_verdict_in_order() {
     let mut agent = Agent::join(&group, "a", 10);
     let mut replies: Vec<_> = (0..3).map(|_| submit(&group, "score")).collect();
     let tasks: Vec<v1::Task> = (0..3).map(|_| agent.next_task()).collect();
-    let partial = Partial {
-        seq: 7,
-        chunk: vec![1].into(),
-    };
-    group.partial(agent.slot, id_of(&tasks[0]), 1, partial, 1000);
+    for seq in 1..=7 {
+        partial(&group, agent.slot, &tasks[0], seq, 1).expect("in order");
+    }
     group.cancel(id_of(&tasks[1]), "no need", GRACE, Instant::now());
     group.leave(agent.slot);
     let mut stranger = tasks[0].clone();
@@ -260,14 +258,77 @@ fn a_new_stream_has_a_fresh_window() {
     let mut agent = Agent::join(&group, "a", 1);
     let _call = submit(&group, "score");
     let task = agent.next_task();
-    let partial = |slot, seq| {
-        let chunk = vec![0; 400].into();
-        group.partial(slot, id_of(&task), 1, Partial { seq, chunk }, 1000);
-    };
-    partial(agent.slot, 1);
+    partial(&group, agent.slot, &task, 1, 400).expect("in order");
     let mut back = Entry::new("a", 0)
         .again(2, vec![listed(&task, State::Running)])
         .join(&group);
-    partial(back.slot, 2);
+    partial(&group, back.slot, &task, 2, 400).expect("in order");
     assert_eq!(back.next(), None, "400 bytes of the new window are used");
+}
+
+fn partial(
+    group: &Group,
+    slot: SlotId,
+    task: &v1::Task,
+    seq: u64,
+    bytes: usize,
+) -> Result<(), parallax_core::error::Error> {
+    let chunk = vec![0; bytes].into();
+    group.partial(slot, id_of(task), 1, Partial { seq, chunk }, 1000)
+}
+
+#[test]
+fn partials_keep_to_their_order_and_their_window() {
+    let group = group();
+    let mut agent = Agent::join(&group, "a", 1);
+    let _call = submit(&group, "score");
+    let task = agent.next_task();
+    let send = |slot, seq, bytes| partial(&group, slot, &task, seq, bytes).is_ok();
+    assert!(!send(agent.slot, 0, 1), "it counts from 1");
+    assert!(!send(agent.slot, 2, 1), "the first is missing");
+    assert!(send(agent.slot, 1, 400));
+    assert!(!send(agent.slot, 3, 1), "the second is missing");
+    assert!(!send(agent.slot, 2, 601), "600 bytes are left");
+    assert!(send(agent.slot, 2, 600));
+    assert!(send(agent.slot, 2, 1), "what was seen is passed over");
+    let inventory = vec![listed(&task, State::Running)];
+    let back = Entry::new("a", 0).again(2, inventory).join(&group);
+    assert!(send(back.slot, 9, 1000), "it has dropped what came before");
+    assert!(!send(back.slot, 11, 1), "from then on there are no holes");
+}
+
+#[tokio::test]
+async fn a_slow_reader_hears_how_many_updates_it_missed() {
+    let group = group();
+    let mut agent = Agent::join(&group, "a", 1);
+    let (down, mut news) = mpsc::channel(3);
+    let sink = Sink::Stream {
+        call_id: 7,
+        permit: down.clone().reserve_owned().await.expect("it is open"),
+        updates: Some(Updates::to(&down)),
+    };
+    let call = call("score", None);
+    group.submit(call, 1, sink).expect("the group takes it on");
+    let task = agent.next_task();
+    let say = |seq| partial(&group, agent.slot, &task, seq, 1).expect("in order");
+    (1..=5).for_each(say);
+    let mut heard = || news.try_recv().map(|news| (news.skipped, news.event));
+    let seq = |event| match event {
+        CallEvent::Update(Update::Partial(partial)) => partial.seq,
+        other => panic!("{other:?}"),
+    };
+    for expected in [1, 2] {
+        let (skipped, event) = heard().expect("there is room for two");
+        assert_eq!((skipped, seq(event)), (0, expected));
+    }
+    say(6);
+    let (skipped, event) = heard().expect("there is room again");
+    assert_eq!((skipped, seq(event)), (3, 6));
+    (7..=9).for_each(say);
+    agent.finish(&task, 0);
+    assert_eq!(heard().map(|(skipped, _)| skipped).ok(), Some(0));
+    assert_eq!(heard().map(|(skipped, _)| skipped).ok(), Some(0));
+    let (skipped, end) = heard().expect("an outcome has its place");
+    assert_eq!(skipped, 1);
+    assert!(matches!(end, CallEvent::Outcome(Outcome::Success(_))));
 }

@@ -1,0 +1,91 @@
+//! Partial results as text: their bytes may cut a character in two, JSON texts may not.
+
+use parallax_core::task::Partial;
+
+/// Turns the pieces of one reader into text, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    last: u64,
+    /// The beginning of a character whose rest is still to come: at most three bytes.
+    begun: Vec<u8>,
+}
+
+impl Pieces {
+    /// The text of a piece, with what the one before it began. What is no UTF-8 becomes U+FFFD, and
+    /// so does a character whose rest never came.
+    pub(crate) fn text(&mut self, partial: &Partial) -> String {
+        let mut text = String::new();
+        if partial.seq != self.last + 1 {
+            text.push_str(&self.rest().unwrap_or_default());
+        }
+        self.last = partial.seq;
+        let mut bytes = std::mem::take(&mut self.begun);
+        bytes.extend_from_slice(&partial.chunk);
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            let invalid = chunk.invalid();
+            let at_the_end = invalid.as_ptr_range().end == bytes.as_ptr_range().end;
+            if at_the_end && is_beginning(invalid) {
+                self.begun = invalid.to_vec();
+            } else if !invalid.is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        text
+    }
+
+    /// What is left of a character that was begun and not ended.
+    pub(crate) fn rest(&mut self) -> Option<String> {
+        let begun = !std::mem::take(&mut self.begun).is_empty();
+        begun.then(|| char::REPLACEMENT_CHARACTER.to_string())
+    }
+
+    /// The number of the last piece.
+    pub(crate) const fn last(&self) -> u64 {
+        self.last
+    }
+}
+
+/// Whether further bytes could make a character of these.
+fn is_beginning(bytes: &[u8]) -> bool {
+    let error = std::str::from_utf8(bytes).err();
+    error.is_some_and(|error| error.error_len().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pieces: &[(u64, &[u8])]) -> (Vec<String>, Option<String>) {
+        let mut reader = Pieces::default();
+        let texts = pieces.iter().map(|(seq, chunk)| {
+            let (seq, chunk) = (*seq, chunk.to_vec().into());
+            reader.text(&Partial { seq, chunk })
+        });
+        (texts.collect(), reader.rest())
+    }
+
+    #[test]
+    fn a_character_that_was_cut_is_whole_again() {
+        let bytes = "a\u{20ac}b\u{1f600}".as_bytes();
+        for cut in 0..=bytes.len() {
+            let (texts, rest) = read(&[(1, &bytes[..cut]), (2, &bytes[cut..])]);
+            assert_eq!(texts.concat().as_bytes(), bytes, "cut at {cut}");
+            assert_eq!(rest, None);
+        }
+        let single: Vec<(u64, &[u8])> = (1..).zip(bytes.chunks(1)).collect();
+        assert_eq!(read(&single).0.concat().as_bytes(), bytes);
+    }
+
+    #[test]
+    fn what_is_no_text_is_replaced_once() {
+        let (texts, _) = read(&[(1, b"a\xffb"), (2, b"c")]);
+        assert_eq!(texts, ["a\u{fffd}b", "c"]);
+        // The rest of the euro sign was in a piece that was missed.
+        let (texts, _) = read(&[(1, b"a\xe2\x82"), (3, b"c")]);
+        assert_eq!(texts, ["a", "\u{fffd}c"]);
+        let (texts, rest) = read(&[(1, b"a\xe2\x82")]);
+        assert_eq!(texts, ["a"]);
+        assert_eq!(rest.as_deref(), Some("\u{fffd}"));
+    }
+}
