@@ -153,6 +153,7 @@ impl Relay {
             event: Some(invoke_down::Event::Outcome(v1::TaskOutcome {
                 outcome: Some(outcome),
             })),
+            skipped: 0,
         };
         Ok(down.context("a known caller")?.send(Ok(frame)).await?)
     }
