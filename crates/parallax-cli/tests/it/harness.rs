@@ -153,17 +153,11 @@ impl Home {
 
     /// A server whose standard output is closed from the start.
     pub(crate) fn serve_unread(&self) -> Serving {
-        let mut child = self
-            .command(&["serve", "--listen", "127.0.0.1:0", "--no-local-host"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary starts");
-        drop(child.stdout.take());
-        Serving {
-            child,
-            welcome: Vec::new(),
-        }
+        let args = ["serve", "--listen", "127.0.0.1:0", "--no-local-host"];
+        let mut command = self.command(&args);
+        let mut serving = Serving::of(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+        drop(serving.child.stdout.take());
+        serving
     }
 }
 
@@ -197,6 +191,14 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
+    /// A server whose welcome nobody reads.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        Self {
+            child: command.spawn().expect("the binary starts"),
+            welcome: Vec::new(),
+        }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::Home;
+use crate::harness::{Home, Serving};
 
 #[test]
 fn a_server_says_where_it_is_and_shows_its_key_once() {
@@ -140,6 +141,38 @@ fn tls_is_served_and_only_to_those_who_trust_it() {
 
 #[test]
 fn logs_are_json_when_asked() {
+    let home = Home::new();
+    let mut command = home.command(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--no-local-host",
+        "--log-format",
+        "json",
+        "--log-level",
+        "debug",
+    ]);
+    let log = home.path().join("log");
+    let file = fs::File::create(&log).expect("the home is writable");
+    let mut server = Serving::of(command.stdout(Stdio::null()).stderr(file));
+    home.until("the server is ready", || {
+        home.data().join("server.json").exists()
+    });
+    home.answer(&["agents"]);
+    server.signal(Signal::TERM);
+    assert!(server.ended().success());
+    let log = fs::read_to_string(log).expect("it is text");
+    assert!(log.contains("Stopping; replicas go on"), "{log}");
+    for line in log.lines() {
+        let entry: Value = serde_json::from_str(line).expect("each line is JSON");
+        for field in ["timestamp", "level", "target"] {
+            assert!(entry[field].is_string(), "{field}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_log_level_that_is_none_is_refused() {
     let home = Home::new();
     let mut command = home.command(&["serve", "--listen", "127.0.0.1:0", "--log-level", "loud"]);
     let said = crate::harness::said(command.output().expect("the binary starts"));

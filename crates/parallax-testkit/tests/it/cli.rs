@@ -1,5 +1,7 @@
 //! The command line on agents that run: what it shows, and what outlives a restart.
 
+mod verbs;
+
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

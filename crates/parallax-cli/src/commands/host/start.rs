@@ -67,7 +67,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
                 return refused;
             }
         };
-        serving::say(ending, output);
+        serving::say(ending, logging.log_format, output);
         let stopping = host.stop(serving::stop(ending));
         match signals.unless_interrupted(stopping).await {
             Some(stopped) => stopped.context("not every replica has ended"),

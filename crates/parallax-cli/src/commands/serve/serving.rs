@@ -10,7 +10,7 @@ use parallax_server::app::Limits;
 use parallax_server::{Config, Plaintext, Server, Tls};
 
 use super::signals::{Ending, Signals};
-use super::{Args, logging};
+use super::{Args, LogFormat, logging};
 use crate::commands::host::start;
 use crate::context::Context;
 use crate::exit::{Ended, Exit};
@@ -67,7 +67,7 @@ async fn serve(args: Args, context: &Context, claim: Claim) -> Result<()> {
         ending = signals.next() => (ending, None),
         why = life.server.failed() => (Ending::LeaveReplicas, Some(why)),
     };
-    say(ending, &context.output);
+    say(ending, args.logging.log_format, &context.output);
     let Some(ended) = signals.unless_interrupted(life.end(ending)).await else {
         let message = "interrupted again while stopping; `parallax down` stops what is left";
         return Err(Ended::new(Exit::Failed, message).into());
@@ -200,14 +200,14 @@ pub(crate) fn stop(ending: Ending) -> Stop {
     }
 }
 
-/// Tells the person at the terminal what happens now.
-pub(crate) fn say(ending: Ending, output: &Output) {
-    match ending {
-        Ending::StopAll => {
-            output.note("Stopping: replicas finish their tasks. Ctrl-C again stops waiting.");
-        }
-        Ending::LeaveReplicas => {
-            output.note("Stopping; replicas go on and are taken over at the next start.");
-        }
+/// Tells the person at the terminal what happens now, or the program that reads the log.
+pub(crate) fn say(ending: Ending, format: LogFormat, output: &Output) {
+    let words = match ending {
+        Ending::StopAll => "Stopping: replicas finish their tasks. Ctrl-C again stops waiting.",
+        Ending::LeaveReplicas => "Stopping; replicas go on and are taken over at the next start.",
+    };
+    match format {
+        LogFormat::Text => output.note(words),
+        LogFormat::Json => tracing::info!("{words}"),
     }
 }
