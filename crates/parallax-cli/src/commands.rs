@@ -22,6 +22,7 @@ pub(crate) mod tasks;
 mod answer;
 mod completions;
 mod duration;
+mod life;
 mod openapi;
 
 use std::future::Future;

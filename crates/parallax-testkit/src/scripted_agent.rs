@@ -322,6 +322,14 @@ impl ScriptedAgent {
             .await?
     }
 
+    /// Says something of every task in hand.
+    ///
+    /// # Errors
+    /// When the agent has stopped.
+    pub async fn speak(&self, says: Vec<Say>) -> Result<(), AgentError> {
+        self.order(|done| Command::Speak { says, done }).await
+    }
+
     /// Ends every task that [`Pace::OnRelease`] holds.
     ///
     /// # Errors

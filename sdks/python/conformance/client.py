@@ -21,6 +21,8 @@ from parallax_sdk import (
     DeploySpec,
     InvokeResult,
     Partial,
+    Progress,
+    TaskEvent,
     TaskFailedError,
 )
 
@@ -172,6 +174,7 @@ async def durable() -> None:
     await running(asking.id)
     await client.tasks.input(asking.id, "i1", 42)
     say("asked", value=(await client.tasks.wait(asking.id)).result().value)
+    await heard()
     endless = await submit(EXTERNAL, "slow", {"ms": 600_000})
     await running(endless.id)
     asked = await client.tasks.cancel(endless.id, "enough")
@@ -183,6 +186,25 @@ async def durable() -> None:
     await asyncio.sleep(0)
     say("restart")
     say("survived", state=(await waiting).state)
+
+
+async def heard() -> None:
+    stream = {"chunks": 2, "bytes": 3, "after_input": True}
+    task = await client.submit(EXTERNAL, "stream", stream)
+    await running(task.id)
+    partials: list[list[object]] = []
+    progress, events = False, 0
+    async for news in client.tasks.watch(task.id):
+        if isinstance(news, Partial):
+            partials.append([news.seq, news.chunk])
+        elif isinstance(news, Progress):
+            progress = True
+        elif isinstance(news, TaskEvent):
+            events += 1
+            if events == 1:
+                # From here on it is watched, and what it says is heard.
+                await client.tasks.input(task.id, "go", None)
+    say("heard", partials=partials, progress=progress)
 
 
 async def running(task_id: str) -> None:

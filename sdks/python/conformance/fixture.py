@@ -63,6 +63,8 @@ async def crash(value: Any, ctx: Context) -> None:
 @agent.capability("stream")
 async def stream(value: dict[str, int], ctx: Context) -> dict[str, int]:
     """Sends partials, with progress."""
+    if value.get("after_input"):
+        await anext(ctx.inputs)
     chunks = value["chunks"]
     for number in range(chunks):
         await ctx.partial(b"x" * value["bytes"])

@@ -27,6 +27,8 @@ from parallax_sdk import (
     NotFoundError,
     Partial,
     Progress,
+    Skipped,
+    TaskEvent,
     TaskFailedError,
     TransportError,
     api,
@@ -290,6 +292,33 @@ async def test_the_events_of_a_task_are_told_and_a_refusal_within_them_is_raised
         [event async for event in client.tasks.events("tsk_1")]
 
 
+async def test_a_watcher_of_a_task_hears_its_signs_of_life(script: Script) -> None:
+    entries = [
+        changed(1, "dispatched"),
+        ("", {"type": "progress", "progress": {"ppm": 500_000, "message": "half"}}),
+        ("", {"type": "progress", "progress": {"message": "on it"}}),
+        ("", {"type": "partial", "partial": {"seq": 1, "chunk": "ü"}}),
+        ("", {"type": "skipped", "skipped": 7}),
+        ("", {"type": "news of a newer server"}),
+        changed(2, "succeeded"),
+    ]
+    script.answers += [(200, Stream(entries, True)), (200, Stream(entries, True))]
+    client = client_of(script)
+    told = [news async for news in client.tasks.watch("tsk_1")]
+    assert told[1:-1] == [
+        Progress(0.5, "half"),
+        Progress(None, "on it"),
+        Partial(1, "ü"),
+        Skipped(7),
+    ]
+    assert [news.kind for news in told if isinstance(news, TaskEvent)] == [
+        "dispatched",
+        "succeeded",
+    ]
+    alone = [event.kind async for event in client.tasks.events("tsk_1")]
+    assert alone == ["dispatched", "succeeded"]
+
+
 async def test_a_task_that_failed_says_why(script: Script) -> None:
     outcome: api.TaskOutcome = {
         "problem": {
@@ -360,11 +389,16 @@ async def test_an_agent_is_waited_for_until_it_is_ready_or_has_failed_for_good(
         "generation": 2,
         "observed_generation": 1,
         "replicas": {"desired": 1, "ready": 0, "updated": 0},
+        "conditions": [],
     }
+    unheard = {"kind": "HostConnected", "holds": False, "message": "not yet"}
     now = {**status, "observed_generation": 2}
     script.answers += [
         (200, status),
         (200, {**now, "phase": "Failed", "reason": "Unschedulable"}),
+        # Carried over from before the server's start.
+        (200, {**now, "conditions": [unheard]}),
+        (200, {**now, "replicas": {"desired": 1, "ready": 0, "unconfirmed": 1, "updated": 1}}),
         (200, {**now, "replicas": {"desired": 1, "ready": 1, "updated": 1}}),
         (200, {**now, "phase": "Failed", "reason": "CrashLoop", "message": "exit code 3"}),
     ]

@@ -114,6 +114,7 @@ async function durable() {
   await running(asking.id)
   await client.tasks.input(asking.id, 'i1', 42)
   say('asked', { value: (await client.tasks.wait(asking.id)).answer?.value })
+  await heard()
   const endless = await client.submit(EXTERNAL, 'slow', { ms: 600_000 })
   await running(endless.id)
   const { cancel } = await client.tasks.cancel(endless.id, 'enough')
@@ -123,6 +124,24 @@ async function durable() {
   const waiting = client.tasks.wait(patient.id)
   say('restart')
   say('survived', { state: (await waiting).state })
+}
+
+async function heard() {
+  const { id } = await client.submit(EXTERNAL, 'stream', { chunks: 2, bytes: 3, after_input: true })
+  await running(id)
+  const partials = []
+  let [progress, events] = [false, 0]
+  for await (const news of client.tasks.watch(id)) {
+    if (news.type === 'partial') {
+      partials.push([news.seq, news.chunk])
+    } else if (news.type === 'progress') {
+      progress = true
+    } else if (news.type === 'event' && ++events === 1) {
+      // From here on it is watched, and what it says is heard.
+      await client.tasks.input(id, 'go', null)
+    }
+  }
+  say('heard', { partials, progress })
 }
 
 /** That an agent has taken a task on is no change of its own, but shows in its state. @param {string} id */

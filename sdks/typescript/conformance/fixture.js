@@ -34,7 +34,10 @@ agent.capability('crash', () => {
   throw new Error('boom')
 })
 
-agent.capability('stream', async (/** @type {{ chunks: number, bytes: number }} */ { chunks, bytes }, ctx) => {
+agent.capability('stream', async (/** @type {{ chunks: number, bytes: number, after_input?: boolean }} */ { chunks, bytes, after_input }, ctx) => {
+  if (after_input) {
+    await ctx.inputs[Symbol.asyncIterator]().next()
+  }
   for (let sent = 0; sent < chunks; sent += 1) {
     ctx.progress(sent / chunks, `${sent} of ${chunks}`)
     await ctx.partial('x'.repeat(bytes))

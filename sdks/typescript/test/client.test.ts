@@ -180,6 +180,31 @@ test('the events of a task are told once each, and a refusal within the stream i
   await assert.rejects(client.tasks.events('tsk_no').next(), { name: 'ApiError', code: 'credential_expired', status: 401 })
 })
 
+test('a watcher of a task hears its signs of life', async (t) => {
+  const entries: { id?: number; data: unknown }[] = [
+    changed(1, 'running'),
+    { data: { type: 'progress', progress: { ppm: 500_000, message: 'half' } } },
+    { data: { type: 'progress', progress: { message: 'on it' } } },
+    { data: { type: 'partial', partial: { seq: 1, chunk: 'ü' } } },
+    { data: { type: 'skipped', skipped: 7 } },
+    { data: { type: 'news of a newer server' } },
+    changed(2, 'succeeded'),
+  ]
+  const { client } = await serve(t, (_request, _body, response) => tell(response, entries, true))
+  const told: unknown[] = []
+  for await (const news of client.tasks.watch('tsk_9')) {
+    told.push(news.type === 'event' ? news.event.kind : news)
+  }
+  assert.deepEqual(told, [
+    'running',
+    { type: 'progress', fraction: 0.5, message: 'half' },
+    { type: 'progress', fraction: undefined, message: 'on it' },
+    { type: 'partial', seq: 1, chunk: 'ü' },
+    { type: 'skipped', count: 7 },
+    'succeeded',
+  ])
+})
+
 test('a task that failed says why', async (t) => {
   const { client } = await serve(t, (_request, _body, response) => {
     const problem: api.TaskProblem = { code: 'agent_failed', message: 'no', retryable: true, agent_code: 'quota_gone' }
@@ -276,6 +301,9 @@ test('an agent is waited for until it is ready or has failed for good', async (t
     // Of before the change.
     { ...status, phase: 'Ready' },
     { ...status, observed_generation: 2, phase: 'Failed', reason: 'Unschedulable' },
+    // Carried over from before the server's start.
+    { ...status, observed_generation: 2, phase: 'Ready', conditions: [{ kind: 'AgentConnected', holds: false, message: '' }] },
+    { ...status, observed_generation: 2, phase: 'Ready', replicas: { ...counts, unconfirmed: 1 } },
     { ...status, observed_generation: 2, phase: 'Ready', replicas: { ...counts, ready: 1 } },
     { ...status, observed_generation: 2, phase: 'Failed', reason: 'CrashLoop', message: 'exit code 3' },
   ]

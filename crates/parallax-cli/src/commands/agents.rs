@@ -12,7 +12,7 @@ use crate::table::{Cell, Row};
 /// The command line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only agents in this phase
+    /// Only agents in this phase, such as Ready or Failed
     #[arg(long, value_parser = phase)]
     phase: Option<Phase>,
 }

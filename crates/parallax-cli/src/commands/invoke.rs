@@ -5,29 +5,26 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use parallax_api::tasks::{InvokeRequest, InvokeResponse, ProgressView, TaskEntry, TaskView};
+use parallax_api::tasks::{InvokeRequest, InvokeResponse, TaskEntry, TaskView};
 use parallax_core::task::MAX_INLINE_BYTES;
 use reqwest::header::ACCEPT;
 use reqwest::{Method, RequestBuilder};
 use serde_json::value::RawValue;
 
+use super::life::SignsOfLife;
 use super::{answer, duration, tasks};
 use crate::client::Api;
 use crate::context::Context;
 use crate::exit::{Ended, Exit};
 use crate::output::Output;
-use crate::printable;
 use crate::waiting::unless_interrupted;
-
-/// All of it, in parts per million.
-const MAX_PPM: u32 = 1_000_000;
 
 /// The command line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The agent's name or id
     name: String,
-    /// What it should do
+    /// What it should do; `parallax registry` lists what each can
     capability: String,
     /// The input: JSON, @FILE, or - for standard input [default: null]
     #[arg(allow_hyphen_values = true)]
@@ -75,33 +72,19 @@ async fn attached(
 ) -> Result<InvokeResponse> {
     let progress = output.progress();
     progress.hint(format_args!("{} {}", args.name, args.capability));
+    let mut life = SignsOfLife::new(&progress);
     let mut stream = api.open(call).await?;
     while let Some(message) = stream.next().await? {
         let entry: TaskEntry = message.read()?;
         if let Some(answer) = entry.answer {
+            life.flush();
             return Ok(*answer);
         }
-        if let Some(said) = entry.progress {
-            progress.step(progress_words(&said));
-        }
+        life.show(&entry);
     }
     let message =
         "the server ended the call without an answer; whether the work was done is unknown";
     Err(Ended::new(Exit::Unavailable, message).into())
-}
-
-/// What an agent says of how far it is, on one line.
-pub(super) fn progress_words(said: &ProgressView) -> String {
-    let message = printable::line(&said.message);
-    let share = match said.ppm {
-        None => return message.into_owned(),
-        Some(ppm) if ppm > MAX_PPM => "more than 100 %".to_owned(),
-        Some(ppm) => format!("{} %", ppm / 10_000),
-    };
-    match &*message {
-        "" => share,
-        message => format!("{share}: {message}"),
-    }
 }
 
 async fn durable(call: RequestBuilder, args: &Args, api: &Api, context: &Context) -> Result<()> {
@@ -184,22 +167,6 @@ mod tests {
         assert_eq!(exit::of(&error), Exit::Usage);
         let expected = "/dev/zero has more than the 256 KiB that a call may carry";
         assert_eq!(error.to_string(), expected);
-    }
-
-    #[test]
-    fn progress_is_one_line_and_no_more_than_everything() {
-        let check = |ppm, message: &str, expected: &str| {
-            let message = message.to_owned();
-            assert_eq!(progress_words(&ProgressView { ppm, message }), expected);
-        };
-        check(Some(504_999), "", "50 %");
-        check(
-            Some(1_000_000),
-            "half\n\u{1b}[32mdone",
-            r"100 %: half\n\u{1b}[32mdone",
-        );
-        check(Some(9_000_000), "", "more than 100 %");
-        check(None, "counting", "counting");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) struct Args {
     name: String,
     /// How many replicas to run
     replicas: u32,
-    /// Return once they all take work
+    /// Return once they all take work; for 0, once none is left
     #[arg(long)]
     wait: bool,
     /// How long to wait
@@ -62,7 +62,10 @@ pub(crate) async fn finish(
         return output.object(&agent);
     }
     output.line(format_args!(
-        "`{}` is to run {} replicas; follow it with `parallax status {}`",
-        agent.name, agent.replicas, agent.name
+        "`{}` is to run {} replica{}; follow it with `parallax status {}`",
+        agent.name,
+        agent.replicas,
+        if agent.replicas == 1 { "" } else { "s" },
+        agent.name
     ))
 }

@@ -7,6 +7,7 @@ use parallax_core::task::{CancelState, TaskState};
 use reqwest::Method;
 
 use super::answer;
+use super::life::SignsOfLife;
 use crate::client::Api;
 use crate::context::Context;
 use crate::exit::{Ended, Exit};
@@ -40,7 +41,7 @@ enum Action {
         #[arg(long, default_value = "cancelled from the command line")]
         reason: String,
     },
-    /// Follow a task to its end and print its answer
+    /// Follow a task to its end, with what its agent says meanwhile, and print its answer
     Watch {
         /// The task's id
         id: String,
@@ -52,7 +53,7 @@ struct List {
     /// Only of this agent
     #[arg(long)]
     agent: Option<String>,
-    /// Only in this state
+    /// Only in this state, such as running or failed
     #[arg(long)]
     state: Option<TaskState>,
     /// How many
@@ -196,6 +197,7 @@ async fn follow(mut task: TaskView, context: &Context) -> Result<TaskView> {
     let mut patience = Patience::default();
     let mut cursor = None;
     let mut said = String::new();
+    let mut life = SignsOfLife::new(&progress);
     while !task.state.is_terminal() {
         say(&task, &mut said, &progress);
         let read = async {
@@ -206,7 +208,9 @@ async fn follow(mut task: TaskView, context: &Context) -> Result<TaskView> {
             while let Some(message) = stream.next().await? {
                 cursor = message.id.clone().or_else(|| cursor.take());
                 let entry: TaskEntry = message.read()?;
+                life.show(&entry);
                 let Some(event) = entry.event else { continue };
+                life.flush();
                 task = event.task;
                 if task.state.is_terminal() {
                     break;

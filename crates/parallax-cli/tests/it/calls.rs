@@ -4,9 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 
-use parallax_testkit::scripted_agent::{Behaviour, Pace, Reply, ScriptedAgent};
+use parallax_testkit::scripted_agent::{Behaviour, Pace, Reply, Say, ScriptedAgent};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use tokio::runtime::Handle;
 
 use crate::harness::{Home, Serving, said};
 
@@ -122,6 +123,47 @@ async fn a_durable_task_is_followed_to_its_end() {
     let late = home.run(&["tasks", "cancel", id]);
     assert_eq!(late.code, Some(1), "{late:#?}");
     assert!(late.err.contains("has ended already"), "{late:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_watches_a_durable_task_sees_what_its_agent_says() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let behaviour = Behaviour {
+        pace: Pace::OnRelease,
+        ..Behaviour::default()
+    };
+    let agent = agent(&home, &server, behaviour).await;
+    let id = home.answer(&["invoke", "parrot", "echo", "[1]", "--async"]);
+    let shown = home.path().join("shown");
+    let watch = home
+        .command(&["tasks", "watch", id.trim()])
+        .stdout(Stdio::piped())
+        .stderr(fs::File::create(&shown).expect("the home is writable"))
+        .spawn()
+        .expect("the binary starts");
+    let shown = || fs::read_to_string(&shown).expect("it is there");
+    let speak = |says: Vec<Say>| {
+        let said = Handle::current().block_on(agent.speak(says));
+        said.expect("it is there");
+    };
+    tokio::task::block_in_place(|| {
+        // Heard by those who watch by then.
+        home.until("progress is shown", || {
+            speak(vec![Say::Progress(Some(500_000), "half".to_owned())]);
+            shown().contains("\n50 %: half\n")
+        });
+        let pieces = ["one\ntw", "o"].map(|piece| Say::Partial(piece.to_owned()));
+        speak(pieces.to_vec());
+    });
+    agent.release().await.expect("it is there");
+    let said = said(watch.wait_with_output().expect("it ends"));
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (Some(0), "[1]\n"),
+        "{said:#?}"
+    );
+    assert!(shown().contains("  | one\n  | two\n"), "{}", shown());
 }
 
 #[tokio::test(flavor = "multi_thread")]

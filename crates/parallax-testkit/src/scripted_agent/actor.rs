@@ -23,6 +23,10 @@ pub(super) enum Command {
         done: oneshot::Sender<Result<(), AgentError>>,
     },
     Release(oneshot::Sender<()>),
+    Speak {
+        says: Vec<Say>,
+        done: oneshot::Sender<()>,
+    },
     Drain {
         deadline: Duration,
         done: oneshot::Sender<()>,
@@ -34,6 +38,8 @@ type Key = (String, u32);
 struct Running {
     task: TaskRef,
     input: Option<Payload>,
+    /// The partials that were sent of it.
+    partials: u64,
     /// The timer of a slow task.
     timer: Option<AbortHandle>,
 }
@@ -118,6 +124,13 @@ impl Actor {
                 }
                 let _ = done.send(());
             }
+            Command::Speak { says, done } => {
+                let held: Vec<Key> = self.running.keys().cloned().collect();
+                for key in held {
+                    self.speak(&key, &says).await;
+                }
+                let _ = done.send(());
+            }
             Command::Drain { deadline, done } => {
                 let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
                 self.send(agent_up::Frame::Drain(Drain { deadline_ms }))
@@ -199,7 +212,6 @@ impl Actor {
         self.behaviour
             .tally
             .count_start(&named.task_id, named.attempt);
-        self.speak(&named).await;
         let key = key(&named);
         let timer = match self.behaviour.pace {
             Pace::AtOnce | Pace::OnRelease => None,
@@ -208,34 +220,39 @@ impl Actor {
         let running = Running {
             task: named,
             input: task.input,
+            partials: 0,
             timer,
         };
         self.running.insert(key.clone(), running);
+        let says = self.behaviour.says.clone();
+        self.speak(&key, &says).await;
         if self.behaviour.pace == Pace::AtOnce {
             self.finish(&key).await;
         }
     }
 
-    async fn speak(&self, task: &TaskRef) {
-        let mut seq = 0;
-        for say in &self.behaviour.says {
-            let r#ref = Some(task.clone());
-            self.send(match say {
+    async fn speak(&mut self, key: &Key, says: &[Say]) {
+        for say in says {
+            let Some(running) = self.running.get_mut(key) else {
+                return;
+            };
+            let r#ref = Some(running.task.clone());
+            let frame = match say {
                 Say::Progress(ppm, message) => agent_up::Frame::Progress(Progress {
                     r#ref,
                     ppm: *ppm,
                     message: message.clone(),
                 }),
                 Say::Partial(chunk) => {
-                    seq += 1;
+                    running.partials += 1;
                     agent_up::Frame::Partial(Partial {
                         r#ref,
-                        seq,
+                        seq: running.partials,
                         chunk: chunk.clone().into(),
                     })
                 }
-            })
-            .await;
+            };
+            self.send(frame).await;
         }
     }
 

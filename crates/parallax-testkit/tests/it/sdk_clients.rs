@@ -74,12 +74,13 @@ fn expected() -> Vec<Value> {
         json!({"step": "failed", "state": "failed", "code": "agent_failed", "agent_code": "empty",
             "message": "nothing there"}),
         json!({"step": "asked", "value": {"answer": 42}}),
+        json!({"step": "heard", "partials": [[1, "xxx"], [2, "xxx"]], "progress": true}),
         json!({"step": "cancelled", "asked": true, "state": "cancelled"}),
         json!({"step": "restart"}),
         json!({"step": "survived", "state": "succeeded"}),
         json!({"step": "watched", "names": ["conformance-fixture", "parrot"]}),
         json!({"step": "listed", "agents": ["parrot"], "tasks": [["slow", true], ["slow", true],
-            ["ask", true], ["fail", true], ["echo", true]]}),
+            ["stream", true], ["ask", true], ["fail", true], ["echo", true]]}),
         json!({"step": "deleted"}),
     ]
 }

@@ -84,15 +84,14 @@ export class AgentClient {
   }
 }
 
-function judge({ phase, reason, observedGeneration }: AgentStatus, generation: number): 'ready' | 'failed' | 'wait' {
+function judge({ phase, reason, observedGeneration, view }: AgentStatus, generation: number): 'ready' | 'failed' | 'wait' {
   if (observedGeneration < generation) {
     return 'wait'
   }
   switch (phase) {
     case 'Ready':
-      return reason === 'RollingOut' ? 'wait' : 'ready'
+      return reason === 'RollingOut' || !isObserved(view) ? 'wait' : 'ready'
     case 'Failed':
-      return reason === 'NotRegistered' || !passes(reason) ? 'failed' : 'wait'
     case 'Degraded':
       return passes(reason) ? 'wait' : 'failed'
     case 'Suspended':
@@ -101,6 +100,12 @@ function judge({ phase, reason, observedGeneration }: AgentStatus, generation: n
     default:
       return 'wait'
   }
+}
+
+/** Whether nothing of a status is only carried over from before its server's start, or from before a host went away. */
+function isObserved({ replicas, conditions }: api.StatusView): boolean {
+  const isUnheard = ({ kind, holds }: api.Condition): boolean => !holds && ['HostConnected', 'AgentConnected'].includes(kind)
+  return !replicas.unconfirmed && !conditions.some(isUnheard)
 }
 
 function passes(reason: AgentStatus['reason']): boolean {

@@ -8,7 +8,7 @@ import { ApiError, ConnectionError } from './errors.js'
 import { type ApiRequest, type Endpoint, send, SILENCE_MS, stream } from './http.js'
 import { RegistryClient } from './registry.js'
 import { answerOf, TaskClient } from './tasks.js'
-import { type CallUpdate, type Deployment, deploymentOf, type DeploySpec, type Invocation, type TaskInfo, taskOf } from './types.js'
+import { type CallUpdate, type Deployment, deploymentOf, type DeploySpec, type Invocation, signOfLifeOf, type TaskInfo, taskOf } from './types.js'
 
 /** What a call may take beyond its own deadline before the caller gives up on the server. */
 const DEADLINE_SLACK_MS = 10_000
@@ -102,12 +102,11 @@ export class Client {
     options: CallOptions = {},
   ): AsyncGenerator<CallUpdate<Output>> {
     for await (const { data } of stream(this.#endpoint, call(agent, capability, input, options))) {
-      const { progress, partial, answer, problem } = data as api.TaskEntry
-      if (progress) {
-        const fraction = typeof progress.ppm === 'number' ? progress.ppm / 1_000_000 : undefined
-        yield { type: 'progress', fraction, message: progress.message }
-      } else if (partial) {
-        yield { type: 'partial', seq: partial.seq, chunk: partial.chunk }
+      const entry = data as api.TaskEntry
+      const { answer, problem } = entry
+      const sign = signOfLifeOf(entry)
+      if (sign) {
+        yield sign
       } else if (problem) {
         throw ApiError.of(problem)
       } else if (answer) {

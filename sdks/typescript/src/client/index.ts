@@ -20,10 +20,12 @@ export type {
   ReceivedEvidence,
   RegistryChange,
   RegistryEntry,
+  SignOfLife,
   StoredValue,
   TaskEvent,
   TaskFailure,
   TaskInfo,
+  TaskNews,
   TaskState,
 } from './types.js'
 /** The documents of the HTTP API, as its OpenAPI document has them. */

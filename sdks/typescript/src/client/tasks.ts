@@ -4,7 +4,17 @@ import type * as api from '../gen/api.js'
 import { follow, isPassing } from './follow.js'
 import { type Endpoint, send } from './http.js'
 import { pages } from './pages.js'
-import { type Invocation, invocationOf, type TaskEvent, taskEventOf, type TaskInfo, taskOf, type TaskState } from './types.js'
+import {
+  type Invocation,
+  invocationOf,
+  signOfLifeOf,
+  type TaskEvent,
+  taskEventOf,
+  type TaskInfo,
+  type TaskNews,
+  taskOf,
+  type TaskState,
+} from './types.js'
 
 /** Between two looks for a server that is away. */
 const AWAY_MS = 1_000
@@ -54,10 +64,30 @@ export class TaskClient {
     id: string,
     options: { readonly after?: number; readonly signal?: AbortSignal } = {},
   ): AsyncGenerator<TaskEvent<Output>> {
+    for await (const news of this.watch<Output>(id, options)) {
+      if (news.type === 'event') {
+        yield news.event
+      }
+    }
+  }
+
+  /**
+   * As {@link events}, and with what the attempt under way says of itself on the
+   * way: progress and partial results, to those who watch at that time.
+   */
+  async *watch<Output = unknown>(
+    id: string,
+    options: { readonly after?: number; readonly signal?: AbortSignal } = {},
+  ): AsyncGenerator<TaskNews<Output>> {
     const request = { method: 'GET' as const, path: `${pathOf(id)}/events`, signal: options.signal }
-    for await (const { event } of follow<api.TaskEntry>(this.#endpoint, request, options.after ? String(options.after) : '')) {
-      if (event) {
-        yield taskEventOf<Output>(event)
+    for await (const entry of follow<api.TaskEntry>(this.#endpoint, request, options.after ? String(options.after) : '')) {
+      const sign = signOfLifeOf(entry)
+      if (entry.event) {
+        yield { type: 'event', event: taskEventOf<Output>(entry.event) }
+      } else if (sign) {
+        yield sign
+      } else if (typeof entry.skipped === 'number') {
+        yield { type: 'skipped', count: entry.skipped }
       }
     }
   }

@@ -28,9 +28,8 @@ export interface Invocation<T> {
 
 /** What a streamed call tells, in order; the answer is the last. */
 export type CallUpdate<T> =
-  | { readonly type: 'progress'; readonly fraction: number | undefined; readonly message: string }
   /** A hole in `seq` means that pieces were dropped because they were not read in time. */
-  | { readonly type: 'partial'; readonly seq: number; readonly chunk: string }
+  | SignOfLife
   | { readonly type: 'answer'; readonly answer: Invocation<T> }
 
 /** Where a durable task is. The last five are ends. */
@@ -80,6 +79,19 @@ export interface TaskEvent<T = unknown> {
   /** The task as it was then. */
   readonly task: TaskInfo<T>
 }
+
+/** A sign of life of work under way: how far it is, and pieces of its result. */
+export type SignOfLife =
+  | { readonly type: 'progress'; readonly fraction: number | undefined; readonly message: string }
+  | { readonly type: 'partial'; readonly seq: number; readonly chunk: string }
+
+/** What a watcher of a durable task hears. */
+export type TaskNews<T = unknown> =
+  | { readonly type: 'event'; readonly event: TaskEvent<T> }
+  /** Of the attempt under way, told to those who watch at that time and never again. */
+  | SignOfLife
+  /** So many signs of life were missed because they were not read in time. */
+  | { readonly type: 'skipped'; readonly count: number }
 
 /** What a connected instance can do. */
 export interface OfferedCapability {
@@ -211,6 +223,15 @@ export function taskOf<T>(view: api.TaskView): TaskInfo<T> {
 /** @internal */
 export function taskEventOf<T>({ cursor, at, kind, task }: api.TaskEventView): TaskEvent<T> {
   return { cursor, at: new Date(at), kind, task: taskOf<T>(task) }
+}
+
+/** @internal */
+export function signOfLifeOf({ progress, partial }: api.TaskEntry): SignOfLife | undefined {
+  if (progress) {
+    const fraction = typeof progress.ppm === 'number' ? progress.ppm / 1_000_000 : undefined
+    return { type: 'progress', fraction, message: progress.message }
+  }
+  return partial ? { type: 'partial', seq: partial.seq, chunk: partial.chunk } : undefined
 }
 
 /** @internal */

@@ -91,15 +91,24 @@ def _judge(status: AgentStatus, generation: int) -> _Verdict:
     passes = status.reason is None or status.reason in PASSING
     if status.observed_generation < generation:
         return _Verdict.WAIT
-    if status.phase == "Ready" and status.reason != "RollingOut":
-        return _Verdict.READY
+    if status.phase == "Ready":
+        waits = status.reason == "RollingOut" or not _is_observed(status)
+        return _Verdict.WAIT if waits else _Verdict.READY
     if status.phase in ("Suspended", "Deleted"):
-        return _Verdict.FAILED
-    if status.phase == "Failed" and status.reason == "NotRegistered":
         return _Verdict.FAILED
     if status.phase in ("Failed", "Degraded") and not passes:
         return _Verdict.FAILED
     return _Verdict.WAIT
+
+
+def _is_observed(status: AgentStatus) -> bool:
+    """Whether nothing of it is only carried over from before its server's start, or from
+    before a host went away."""
+    unheard = any(
+        not condition["holds"] and condition["kind"] in ("HostConnected", "AgentConnected")
+        for condition in status.raw["conditions"]
+    )
+    return not unheard and not status.raw["replicas"].get("unconfirmed")
 
 
 def _path(agent: str) -> str:

@@ -14,11 +14,18 @@ from urllib.parse import quote
 from .._generated import api
 from ..config import client_config
 from ..json_value import JsonValue, encode
-from ..result import PPM
 from .agents import Agents
 from .archive import source_archive
 from .http import Request, Transport
-from .models import Deployment, DeploySpec, InvokeResult, Partial, Progress, TaskRecord
+from .models import (
+    Deployment,
+    DeploySpec,
+    InvokeResult,
+    Partial,
+    Progress,
+    TaskRecord,
+    sign_of_life,
+)
 from .problem import TransportError, problem_in
 from .registry import Registry
 from .tasks import Tasks, whole
@@ -121,11 +128,8 @@ class Client:
                 problem = problem_in(event.data)
                 if problem is not None:
                     raise problem
-                if progress := event.data.get("progress"):
-                    ppm = progress.get("ppm")
-                    yield Progress(None if ppm is None else ppm / PPM, progress["message"])
-                elif partial := event.data.get("partial"):
-                    yield Partial(partial["seq"], partial["chunk"])
+                if sign := sign_of_life(event.data):
+                    yield sign
                 elif answer := event.data.get("answer"):
                     yield await whole(self._api, answer)
                     return

@@ -115,6 +115,23 @@ class Partial:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """So many `Progress` and `Partial` were missed, because they were not read in time."""
+
+    count: int
+
+
+def sign_of_life(entry: Mapping[str, Any]) -> Progress | Partial | None:
+    """What an entry of a stream tells of work under way, if it does."""
+    if progress := entry.get("progress"):
+        ppm = progress.get("ppm")
+        return Progress(None if ppm is None else ppm / PPM, progress["message"])
+    if partial := entry.get("partial"):
+        return Partial(partial["seq"], partial["chunk"])
+    return None
+
+
+@dataclass(frozen=True)
 class TaskRecord:
     """A durable task as the server sees it now."""
 

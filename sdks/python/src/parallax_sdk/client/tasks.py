@@ -10,7 +10,15 @@ from urllib.parse import quote
 from .._generated import api
 from ..json_value import JsonValue
 from .http import Request, Transport, is_passing
-from .models import InvokeResult, TaskEvent, TaskRecord
+from .models import (
+    InvokeResult,
+    Partial,
+    Progress,
+    Skipped,
+    TaskEvent,
+    TaskRecord,
+    sign_of_life,
+)
 from .pages import pages
 from .problem import ApiError, TransportError
 
@@ -53,12 +61,28 @@ class Tasks:
 
         A server that restarts meanwhile interrupts this and does not end it.
         """
+        async with aclosing(self.watch(task_id, after)) as news:
+            async for item in news:
+                if isinstance(item, TaskEvent):
+                    yield item
+
+    async def watch(
+        self, task_id: str, after: int = 0
+    ) -> AsyncGenerator[TaskEvent | Progress | Partial | Skipped, None]:
+        """As `events`, and with what the attempt under way says of itself on the way.
+
+        Progress and partial results are told to those who watch at that time.
+        """
         request = Request("GET", f"{_path(task_id)}/events")
         cursor = str(after) if after else ""
         async with aclosing(self._api.follow(request, cursor)) as entries:
             async for entry in entries:
                 if event := entry.get("event"):
                     yield TaskEvent.of(event)
+                elif sign := sign_of_life(entry):
+                    yield sign
+                elif (count := entry.get("skipped")) is not None:
+                    yield Skipped(count)
 
     async def wait(self, task_id: str, timeout: float | None = None) -> TaskRecord:
         """Waits until the task has ended, also through restarts of the server;
