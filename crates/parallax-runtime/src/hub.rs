@@ -21,7 +21,7 @@ use parallax_core::id::{BuildId, ReplicaId, TenantId};
 use parallax_core::manifest::IsolationTier;
 use parallax_core::replica::ReplicaPhase;
 use parallax_core::status::Reason;
-use parallax_proto::v1::{CredentialUpdate, Desired, DesiredReplica};
+use parallax_proto::v1::{Desired, DesiredReplica};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::build::{BuildEvent, BuildQueue};
@@ -36,8 +36,6 @@ use crate::view::View;
 pub(crate) enum Command {
     /// A server's word on what should run.
     Desired(Box<Desired>),
-    /// A fresh credential for one replica.
-    Credential(CredentialUpdate),
     /// Where the log of a replica or a build is.
     FindLog {
         source: String,
@@ -188,7 +186,6 @@ impl Hub {
     fn handle_command(&mut self, command: Command) {
         match command {
             Command::Desired(desired) => self.desire(&desired),
-            Command::Credential(update) => self.renew(&update),
             Command::FindLog {
                 source,
                 tenant,
@@ -402,22 +399,6 @@ impl Hub {
                     .send_modify(|orders| orders.forget = true);
             }
         }
-    }
-
-    fn renew(&mut self, update: &CredentialUpdate) {
-        let entry = update
-            .replica_id
-            .parse()
-            .ok()
-            .and_then(|id: ReplicaId| self.replicas.get(&id));
-        let (Some(entry), Some(token)) = (entry, Secret::new(&update.token)) else {
-            tracing::debug!(replica = update.replica_id, "credential for nobody here");
-            return;
-        };
-        entry
-            .handle
-            .orders
-            .send_modify(|orders| orders.token = Some(token));
     }
 
     /// Why nothing of a tenant may run here. Where only one can be served, the first one is it.

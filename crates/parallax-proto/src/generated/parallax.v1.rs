@@ -1610,9 +1610,11 @@ pub struct DesiredBuild {
     #[prost(uint64, tag = "8")]
     pub deadline_ms: u64,
 }
+/// The host's own next credential, for its next connection. Those of replicas come
+/// with Desired.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CredentialUpdate {
-    /// Empty: the host's own credential, for its next connection.
+    /// Not sent; reserved.
     #[prost(string, tag = "1")]
     pub replica_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]

@@ -273,11 +273,8 @@ impl<'a> Talk<'a> {
                 self.session.config.lead_home(&mut desired);
                 self.pass_on(Command::Desired(Box::new(desired))).await?;
             }
-            Some(host_down::Frame::Credential(update)) if update.replica_id.is_empty() => {
-                self.keep_credential(update.token).await;
-            }
             Some(host_down::Frame::Credential(update)) => {
-                self.pass_on(Command::Credential(update)).await?;
+                self.keep_credential(update.token).await;
             }
             Some(host_down::Frame::LogRequest(request)) => self.open_log(request).await?,
             Some(host_down::Frame::LogCancel(cancel)) => {

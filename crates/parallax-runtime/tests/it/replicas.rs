@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use parallax_core::manifest::{HttpProbe, IsolationTier, RunSpec};
-use parallax_proto::v1::{CredentialUpdate, host_down};
 
 use crate::fixture::{World, all_gone, environment, eventually, new_replica, stopped};
 use crate::plane::Known;
@@ -187,15 +186,9 @@ async fn a_credential_is_renewed_in_place() {
         log_text(&log).contains("token agent-token-1")
     })
     .await;
-    let renewal = CredentialUpdate {
-        replica_id: id.clone(),
-        token: "agent-token-2".to_owned(),
-        token_expires_unix_ms: 0,
-    };
-    world
-        .plane
-        .send(host_down::Frame::Credential(renewal))
-        .await;
+    let mut renewed = world.shell(&id, script);
+    "agent-token-2".clone_into(&mut renewed.token);
+    world.plane.want_replica(renewed).await;
     eventually("the second token is read", || {
         log_text(&log).contains("token agent-token-2")
     })
