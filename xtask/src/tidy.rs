@@ -16,6 +16,7 @@ mod budgets;
 mod finding;
 mod lock;
 mod manifest;
+mod module_arrows;
 mod modules;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ fn check(tree: &Tree) -> Result<Vec<Finding>> {
     }
     modules::check(tree, &packages, &mut findings)?;
     tokens::check(tree, &packages, &mut findings)?;
+    module_arrows::check(tree, &mut findings);
     text::check(tree, &mut findings);
     budgets::check(tree, &packages, &mut findings)?;
     findings.sort();

@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod blobs;
 pub mod deploy;
+mod dirty;
 pub mod durable;
 pub mod events;
 pub mod forecast;
@@ -18,6 +19,7 @@ pub mod sources;
 mod streams;
 pub mod tasks;
 
+pub use dirty::Dirty;
 pub use receipt::Receipt;
 
 use std::path::PathBuf;
@@ -38,7 +40,6 @@ use crate::auth::token::Pepper;
 use crate::clock::Clock;
 use crate::dispatch::{Directory, DurableEvent};
 use crate::hosts::Hosts;
-use crate::jobs::reconcile::Dirty;
 
 /// Handshakes of agents that may be under way at once; the rest are told to come back shortly.
 const HANDSHAKES_AT_ONCE: usize = 256;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 pub enum Rule {
     /// A dependency between crates that the table does not allow.
     CrateArrow,
+    /// A module of the server that names one above it.
+    ModuleArrow,
     /// A dependency that does not come from the workspace's list.
     WorkspaceDependency,
     /// A crate that must stay free of another.
@@ -42,6 +44,7 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::CrateArrow => "crate-arrow",
+            Self::ModuleArrow => "module-arrow",
             Self::WorkspaceDependency => "workspace-dependency",
             Self::ForbiddenDependency => "forbidden-dependency",
             Self::FileBudget => "file-budget",

@@ -64,6 +64,23 @@ fn a_tree_that_follows_the_rules_has_no_findings() {
 }
 
 #[test]
+fn a_module_of_the_server_may_not_name_one_above_it() {
+    let tasks = "use crate::auth::require;\nuse crate::jobs::reconcile::Dirty;\n";
+    let call = "fn f() {\n    // As crate::app::App says.\n    crate::app::g();\n}\n";
+    Fixture::new()
+        .package("parallax-server", "")
+        .with("crates/parallax-server/src/lib.rs", "mod app;\nmod dispatch;\nmod jobs;\n")
+        .with("crates/parallax-server/src/app.rs", tasks)
+        .with("crates/parallax-server/src/dispatch.rs", &format!("{call}mod tests;\n"))
+        .with("crates/parallax-server/src/dispatch/tests.rs", "use crate::app::App;\n")
+        .with("crates/parallax-server/src/jobs.rs", "use crate::app::App;\n")
+        .finds(&[
+            "crates/parallax-server/src/app.rs:2: module-arrow: `app` may not name `jobs`, which stands above it; move what both need down",
+            "crates/parallax-server/src/dispatch.rs:3: module-arrow: `dispatch` may not name `app`, which stands above it; move what both need down",
+        ]);
+}
+
+#[test]
 fn a_crate_may_not_point_against_the_arrows() {
     Fixture::new()
         .package("parallax-core", "[dependencies]\nparallax-store.workspace = true\n")

@@ -4,7 +4,6 @@
 //! and hosts of it.
 
 mod changes;
-mod dirty;
 mod snapshot;
 
 use std::sync::Arc;
@@ -23,7 +22,6 @@ use crate::app::events::agent_event;
 use crate::clock::random;
 
 use changes::Writing;
-pub(crate) use dirty::Dirty;
 
 /// A look at every agent without a signal, should one have been missed.
 const EVERYTHING_EVERY: Duration = Duration::from_secs(10);
