@@ -33,7 +33,7 @@ pub struct HostView {
     pub isolation: String,
     /// Tiers that an agent may demand there.
     pub isolation_tiers: Vec<String>,
-    /// How limits are enforced: `cgroup1`, `cgroup2`, `rlimit`.
+    /// How limits are enforced: `cgroup1`, `cgroup2`, `cgroup2(cpu,pids)` (not memory), `rlimit`.
     pub limits: String,
     /// Languages that it builds.
     pub builders: Vec<String>,

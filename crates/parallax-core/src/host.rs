@@ -1,5 +1,7 @@
 //! Hosts: what runs replicas and builds.
 
+mod limits;
+
 use std::collections::BTreeMap;
 
 use crate::id::{HostId, TenantId};
@@ -8,6 +10,8 @@ use crate::name::Name;
 use crate::quantity::{CpuMillis, MemoryBytes};
 use crate::time::Timestamp;
 use crate::word::words;
+
+pub use limits::KernelLimits;
 
 /// A host that has joined.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +36,8 @@ pub struct HostFacts {
     pub memory: MemoryBytes,
     pub isolation: IsolationMeans,
     pub tiers: Vec<IsolationTier>,
-    /// How limits are enforced: `cgroup1`, `cgroup2`, `rlimit`.
+    /// How limits are enforced, as [`KernelLimits`] writes it: `cgroup2`, `cgroup1(cpu,pids)`,
+    /// `rlimit`.
     pub limits: String,
     pub builders: Vec<String>,
     pub version: String,

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use parallax_builder::Toolchain;
-use parallax_core::host::IsolationMeans;
+use parallax_core::host::{IsolationMeans, KernelLimits};
 use parallax_shim::isolation::IsolationProbe;
 use serde::Serialize;
 
@@ -29,7 +29,7 @@ pub struct Report {
     pub isolation: IsolationMeans,
     /// What that means for agents, for people.
     pub isolation_words: String,
-    /// How limits are enforced: `cgroup1`, `cgroup2`, `rlimit`.
+    /// How limits are enforced: `cgroup1`, `cgroup2`, `cgroup2(cpu,pids)` (not memory), `rlimit`.
     pub limits: String,
     /// What that means for agents, for people.
     pub limits_words: String,
@@ -69,8 +69,8 @@ pub fn doctor(tools_path: &OsStr) -> Report {
         memory_bytes: facts::memory_bytes(),
         isolation: means,
         isolation_words: isolation_words(means, &probe),
-        limits: limiter.word().to_owned(),
-        limits_words: limits_words(limiter.word()),
+        limits: limiter.word(),
+        limits_words: limits_words(limiter.enforced()),
         tools: tools.collect(),
         builders: toolchain
             .languages()
@@ -84,8 +84,12 @@ pub fn doctor(tools_path: &OsStr) -> Report {
 fn isolation_words(means: IsolationMeans, probe: &IsolationProbe) -> String {
     match means {
         IsolationMeans::Landlock => format!(
-            "agents and builds are kept apart by Landlock (version {})",
-            probe.landlock_abi
+            "agents and builds are kept apart by Landlock (version {}), which does not keep them from changing modes and times of files of this user{}",
+            probe.landlock_abi,
+            match probe.bubblewrap {
+                Some(_) => "; --isolation bubblewrap does",
+                None => "",
+            }
         ),
         IsolationMeans::Bubblewrap => {
             "agents and builds are kept apart by bubblewrap; Landlock is too old here".to_owned()
@@ -98,13 +102,19 @@ fn isolation_words(means: IsolationMeans, probe: &IsolationProbe) -> String {
     }
 }
 
-fn limits_words(word: &str) -> String {
-    match word {
-        "rlimit" => format!(
-            "no cgroup can be made: the number of processes is limited ({DEFAULT_PIDS} unless a spec says otherwise), and not for root; memory is looked at every second, and a replica that uses more than it may is killed; CPU is not limited"
-        ),
-        _ => format!(
-            "CPU, memory and processes are limited by {word}; {DEFAULT_PIDS} processes unless a spec says otherwise"
-        ),
+fn limits_words(limits: &KernelLimits) -> String {
+    let mut words = match limits.to_string().as_str() {
+        "rlimit" => "no cgroup can be made".to_owned(),
+        word => format!("by {word}"),
+    };
+    words.push_str(&format!(
+        ": {} ({DEFAULT_PIDS} processes unless a spec says otherwise)",
+        limits.words()
+    ));
+    if !limits.memory {
+        words.push_str(
+            "; memory is looked at every second, and a replica that uses more than it may is killed",
+        );
     }
+    words
 }

@@ -32,7 +32,7 @@ pub(crate) fn facts(
             (IsolationMeans::None, false) => Vec::new(),
             _ => vec!["process".to_owned()],
         },
-        limits: limiter.word().to_owned(),
+        limits: limiter.word(),
         builders: toolchain
             .languages()
             .into_iter()

@@ -80,7 +80,7 @@ impl Host {
             Ok((sandbox, limiter))
         })
         .await?;
-        let means = sandbox.words(limiter.word());
+        let means = sandbox.words(&limiter.word());
         let (commands, inbox) = mpsc::channel(EVENT_QUEUE);
         let (tell_ready, ready) = watch::channel(Reception::Awaited);
         let stop = CancellationToken::new();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use parallax_core::host::KernelLimits;
 use parallax_core::manifest::Resources;
 use parallax_shim::cgroup::{Cgroup, CgroupLimits, CgroupVersion, Cgroups, Controller};
 use parallax_shim::spec::Rlimits;
@@ -53,19 +54,21 @@ impl Limits {
 pub(crate) struct Limiter {
     /// `None` where no cgroup can be made.
     cgroups: Option<Cgroups>,
+    enforced: KernelLimits,
 }
 
 impl Limiter {
     /// A machine on which no cgroup can be made, or is to be.
-    pub(crate) const fn without_cgroups() -> Self {
-        Self { cgroups: None }
+    pub(crate) fn without_cgroups() -> Self {
+        Self {
+            cgroups: None,
+            enforced: KernelLimits::none(),
+        }
     }
 
-    /// Whether the kernel sees to limits on memory; else the host does, look by look.
-    pub(crate) fn limits_memory(&self) -> bool {
-        self.cgroups
-            .as_ref()
-            .is_some_and(|cgroups| cgroups.controllers().contains(&Controller::Memory))
+    /// What the kernel limits; of memory the host sees to the rest, look by look.
+    pub(crate) fn enforced(&self) -> &KernelLimits {
+        &self.enforced
     }
 
     /// Looks for writable cgroups. Blocks for milliseconds.
@@ -80,18 +83,16 @@ impl Limiter {
                 None
             }
         };
-        Self {
-            cgroups: cgroups.filter(|cgroups| cgroups.version().is_some()),
-        }
+        let cgroups = cgroups.filter(|cgroups| cgroups.version().is_some());
+        let found = cgroups.as_ref();
+        let controllers = found.map_or_else(Vec::new, Cgroups::controllers);
+        let enforced = enforced(found.and_then(Cgroups::version), &controllers);
+        Self { cgroups, enforced }
     }
 
-    /// `cgroup1`, `cgroup2` or `rlimit`.
-    pub(crate) fn word(&self) -> &'static str {
-        match self.cgroups.as_ref().and_then(Cgroups::version) {
-            Some(CgroupVersion::V1) => "cgroup1",
-            Some(CgroupVersion::V2) => "cgroup2",
-            None => "rlimit",
-        }
+    /// `cgroup1`, `cgroup2`, `cgroup2(cpu,pids)`, `rlimit`.
+    pub(crate) fn word(&self) -> String {
+        self.enforced.to_string()
     }
 
     /// Makes the cgroup of a replica or build; `None` where rlimits have to do. One that exists
@@ -103,11 +104,11 @@ impl Limiter {
         let Some(cgroups) = &self.cgroups else {
             return Ok(None);
         };
-        let has = |controller| cgroups.controllers().contains(&controller);
+        // What no controller limits is not set; the word in every status says so.
         let limits = CgroupLimits {
-            cpu_millis: limits.cpu_millis.filter(|_| has(Controller::Cpu)),
-            memory_bytes: limits.memory_bytes.filter(|_| has(Controller::Memory)),
-            pids: Some(limits.pids).filter(|_| has(Controller::Pids)),
+            cpu_millis: limits.cpu_millis.filter(|_| self.enforced.cpu),
+            memory_bytes: limits.memory_bytes.filter(|_| self.enforced.memory),
+            pids: Some(limits.pids).filter(|_| self.enforced.pids),
         };
         Ok(Some(cgroups.create(PARENT, name, &limits)?))
     }
@@ -129,16 +130,27 @@ impl Limiter {
     /// it uses (a JavaScript runtime reserves tens of gigabytes). The host looks at what replicas
     /// use instead, and kills one that uses more than it may.
     pub(crate) fn rlimits(&self, limits: &Limits) -> Rlimits {
-        let by_cgroup = self
-            .cgroups
-            .as_ref()
-            .is_some_and(|cgroups| cgroups.controllers().contains(&Controller::Pids));
         Rlimits {
-            nproc: (!by_cgroup).then_some(u64::from(limits.pids)),
+            nproc: (!self.enforced.pids).then_some(u64::from(limits.pids)),
             core: Some(0),
             ..Rlimits::default()
         }
     }
+}
+
+fn enforced(version: Option<CgroupVersion>, controllers: &[Controller]) -> KernelLimits {
+    let version = match version {
+        Some(CgroupVersion::V1) => "cgroup1",
+        Some(CgroupVersion::V2) => "cgroup2",
+        None => return KernelLimits::none(),
+    };
+    let has = |controller| controllers.contains(&controller);
+    KernelLimits::of_cgroups(
+        version,
+        has(Controller::Cpu),
+        has(Controller::Memory),
+        has(Controller::Pids),
+    )
 }
 
 /// Removes a cgroup with what still runs in it. Blocks for half a second at most.
@@ -161,3 +173,29 @@ pub(crate) fn remove(cgroup: &Cgroup) {
 const KILL_ROUNDS: u32 = 50;
 /// Between two rounds.
 const KILL_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_controller_is_named_and_another_means_stands_in() {
+        let limiter = |controllers: &[Controller]| Limiter {
+            cgroups: None,
+            enforced: enforced(Some(CgroupVersion::V2), controllers),
+        };
+        let limits = Limits {
+            pids: 7,
+            ..Limits::build()
+        };
+        let no_memory = limiter(&[Controller::Cpu, Controller::Pids]);
+        assert_eq!(no_memory.word(), "cgroup2(cpu,pids)");
+        assert!(!no_memory.enforced().memory, "the host has to look itself");
+        assert_eq!(no_memory.rlimits(&limits).nproc, None);
+        let no_pids = limiter(&[Controller::Cpu, Controller::Memory]);
+        assert_eq!(no_pids.word(), "cgroup2(cpu,memory)");
+        assert_eq!(no_pids.rlimits(&limits).nproc, Some(7));
+        let accounts_only = limiter(&[Controller::Cpuacct]);
+        assert_eq!(accounts_only.word(), "rlimit");
+    }
+}

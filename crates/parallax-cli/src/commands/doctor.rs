@@ -12,7 +12,7 @@ pub(crate) use linux::run;
 #[cfg(target_os = "linux")]
 mod linux {
     use anyhow::Result;
-    use parallax_core::host::IsolationMeans;
+    use parallax_core::host::{IsolationMeans, KernelLimits};
     use parallax_runtime::{Report, doctor};
 
     use crate::context::Context;
@@ -71,10 +71,7 @@ mod linux {
             "rlimit" => "none can be made".to_owned(),
             version => format!("works ({version})"),
         };
-        let limited = match report.limits.as_str() {
-            "rlimit" => "processes are limited, memory is watched, CPU is not limited",
-            _ => "CPU, memory and processes are limited",
-        };
+        let limited = KernelLimits::of_word(&report.limits).words();
         let unused = "not used by this release";
         let row = |what: &str, result: String, follows: &str| {
             Row::new([what.into(), result.into(), follows.into()])
@@ -82,7 +79,7 @@ mod linux {
         vec![
             row("Landlock", landlock, used(IsolationMeans::Landlock)),
             row("bubblewrap", bubblewrap, used(IsolationMeans::Bubblewrap)),
-            row("cgroups", limits, limited),
+            row("cgroups", limits, &limited),
             row("another user", works(probe.can_change_uid), unused),
             row("user namespaces", namespaces, unused),
         ]

@@ -6,6 +6,7 @@ use anyhow::Result;
 use parallax_api::Page;
 use parallax_api::agents::{BuildView, ExitView, ReplicaView, RevisionView, Status, StatusView};
 use parallax_core::build::BuildPhase;
+use parallax_core::host::KernelLimits;
 use parallax_core::manifest::Resources;
 use parallax_core::replica::ReplicaPhase;
 use parallax_core::status::{Phase, Reason};
@@ -156,20 +157,22 @@ fn means(replicas: &[ReplicaView]) -> Vec<(&str, &str)> {
 
 /// Which limits hold by `means`, of those that the revision asks for.
 fn limit_words(means: &str, demand: Option<&Resources>) -> String {
-    // Without cgroups the host looks at the memory from time to time, and nothing bounds the CPU.
-    let by_cgroup = means != "rlimit";
+    let held = KernelLimits::of_word(means);
     let mut parts = Vec::new();
     if let Some(demand) = demand {
-        parts.extend(demand.cpu.map(|cpu| match by_cgroup {
+        parts.extend(demand.cpu.map(|cpu| match held.cpu {
             true => format!("CPU {}", format::cores(cpu.get())),
             false => "CPU not limited".to_owned(),
         }));
         let memory = demand.memory.map(|memory| format::bytes(memory.get()));
-        parts.extend(memory.map(|memory| match by_cgroup {
+        parts.extend(memory.map(|memory| match held.memory {
             true => format!("memory {memory}"),
             false => format!("memory {memory} (watched)"),
         }));
-        parts.extend(demand.pids.map(|pids| format!("{pids} processes")));
+        parts.extend(demand.pids.map(|pids| match held.pids {
+            true => format!("{pids} processes"),
+            false => format!("{pids} processes (but not root's)"),
+        }));
     }
     match parts.is_empty() {
         true => format!("{means}: the default number of processes"),

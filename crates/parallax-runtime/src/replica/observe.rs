@@ -39,7 +39,7 @@ pub(super) fn observe(actor: &Actor) -> ObservedReplica {
         isolation: actor
             .context()
             .sandbox
-            .words(actor.context().limiter.word()),
+            .words(&actor.context().limiter.word()),
     }
 }
 

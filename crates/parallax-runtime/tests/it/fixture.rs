@@ -51,6 +51,8 @@ pub(crate) struct World {
     pub(crate) dir: TempDir,
     pub(crate) build: String,
     pub(crate) spec: RunSpec,
+    /// The means that its host was told to take.
+    pub(crate) means: Option<IsolationMeans>,
 }
 
 impl World {
@@ -62,6 +64,7 @@ impl World {
             dir: tempfile::tempdir().expect("a temporary folder can be made"),
             build: new_build(),
             spec: AgentSpec::named(name).run(),
+            means: None,
         }
     }
 
@@ -78,7 +81,8 @@ impl World {
     /// # Errors
     /// When this machine does not have it, with the reason.
     pub(crate) async fn behind(means: IsolationMeans) -> Result<(Self, Host), HostError> {
-        let world = Self::empty().await;
+        let mut world = Self::empty().await;
+        world.means = Some(means);
         let mut config = world.config();
         config.isolation = Some(means);
         let host = Host::start(config).await?;

@@ -6,9 +6,24 @@ use parallax_runtime::Host;
 use crate::fixture::{Source, World, new_build, new_replica, tenant};
 use crate::plane::Known;
 
-/// Tries to read and to list what a host keeps, and to signal what runs.
-fn attack(targets: &[String], pid: u32) -> String {
-    let reads = serde_json::to_string(targets).expect("it has string keys");
+/// Tries to read and to list what a host keeps, to open it to others, and to signal what runs.
+fn attack(world: &World, victim: &str, pid: u32) -> String {
+    let targets = targets(world, victim);
+    let reads = serde_json::to_string(&targets).expect("it has string keys");
+    // Landlock has no say in modes and times; docs/concepts/isolation.md says so.
+    let changed: &[String] = match world.means {
+        Some(IsolationMeans::Bubblewrap) => &targets,
+        _ => &[],
+    };
+    let files = changed
+        .iter()
+        .filter(|path| std::path::Path::new(path).is_file());
+    let files: Vec<_> = files.collect();
+    assert_eq!(
+        files.is_empty(),
+        world.means != Some(IsolationMeans::Bubblewrap)
+    );
+    let changes = serde_json::to_string(&files).expect("it has string keys");
     format!(
         r#"const fs = require('fs');
 const tried = (what, f) => {{ try {{ f(); console.log('BREACH ' + what); }} catch (e) {{ console.log('held ' + what + ' ' + e.code); }} }};
@@ -20,6 +35,10 @@ const list = (dir) => {{
 }};
 for (const path of {reads}) {{
   tried('read ' + path, () => fs.statSync(path).isDirectory() ? list(path) : fs.readFileSync(path));
+}}
+for (const path of {changes}) {{
+  tried('chmod ' + path, () => fs.chmodSync(path, 0o644));
+  tried('utimes ' + path, () => fs.utimesSync(path, 0, 0));
 }}
 tried('kill', () => process.kill({pid}, 0));
 tried('environ', () => fs.readFileSync('/proc/{pid}/environ'));
@@ -102,7 +121,7 @@ async fn a_hostile_build_script(world: World, host: Host) {
     world
         .build(
             &id,
-            &Source::with_build_script(&attack(&targets(&world, &victim), pid)),
+            &Source::with_build_script(&attack(&world, &victim, pid)),
         )
         .await;
     let state = world.plane.built(&id).await;
@@ -118,7 +137,7 @@ async fn a_hostile_build_script(world: World, host: Host) {
 async fn a_hostile_agent(mut world: World, host: Host) {
     let (victim, pid) = victim(&world).await;
     world.build = new_build();
-    let code = attack(&targets(&world, &victim), pid).replace(
+    let code = attack(&world, &victim, pid).replace(
         "fs.mkdirSync('dist', {recursive: true}); fs.writeFileSync('dist/index.js', '');",
         "tried('change program', () => fs.writeFileSync('index.js', ''));",
     );
@@ -206,7 +225,8 @@ async fn a_fork_bomb_is_contained_and_can_be_stopped() {
         .want_replica(world.shell(&probe, "exec sleep 1000"))
         .await;
     let seen = world.plane.phase(&probe, "running").await;
-    if seen.isolation.ends_with("rlimit") {
+    let (_, limits) = seen.isolation.split_once('+').expect("means and limits");
+    if !parallax_core::host::KernelLimits::of_word(limits).pids {
         world.end(host).await;
         parallax_testkit::skip!("this machine offers no writable pids cgroup");
     }

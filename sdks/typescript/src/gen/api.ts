@@ -243,7 +243,7 @@ export interface HostView {
   readonly labels: Readonly<Record<string, string>>
   /** Its last heartbeat. */
   readonly last_seen_at: Time
-  /** How limits are enforced: `cgroup1`, `cgroup2`, `rlimit`. */
+  /** How limits are enforced: `cgroup1`, `cgroup2`, `cgroup2(cpu,pids)` (not memory), `rlimit`. */
   readonly limits: string
   readonly max_replicas: number
   readonly memory_bytes: number

@@ -189,3 +189,23 @@ fn earlier_replicas_are_counted_and_their_lines_not_promised() {
         "2 earlier replicas have ended; `parallax logs a` shows what is kept of their lines."
     );
 }
+
+#[test]
+fn a_limit_that_does_not_hold_is_shown_as_such() {
+    let demand: Resources =
+        serde_json::from_value(json!({"memory": "256Mi", "cpu": "500m", "pids": 64}))
+            .expect("as a manifest says it");
+    let shown = |means| limit_words(means, Some(&demand));
+    assert_eq!(
+        shown("cgroup2"),
+        "cgroup2: CPU 0.5, memory 256 MiB, 64 processes"
+    );
+    assert_eq!(
+        shown("cgroup2(cpu,pids)"),
+        "cgroup2(cpu,pids): CPU 0.5, memory 256 MiB (watched), 64 processes"
+    );
+    assert_eq!(
+        shown("rlimit"),
+        "rlimit: CPU not limited, memory 256 MiB (watched), 64 processes (but not root's)"
+    );
+}

@@ -43,7 +43,7 @@ impl Actor {
     /// The limit on memory that only the host can see to.
     fn watched_limit(&self) -> Option<u64> {
         let limit = self.orders.assignment.spec.resources.memory?;
-        (!self.context.limiter.limits_memory()).then(|| limit.get())
+        (!self.context.limiter.enforced().memory).then(|| limit.get())
     }
 
     async fn end_overdrawn(&mut self, excess: Excess) {
