@@ -113,7 +113,7 @@ fn input(text: &str) -> Result<Box<RawValue>> {
     let (json, from) = match text.strip_prefix('@') {
         Some(path) => {
             let file = fs::File::open(path);
-            let read = file.and_then(|file| bounded(file));
+            let read = file.and_then(bounded);
             (
                 read.with_context(|| format!("reading the input {path}"))?,
                 path,
