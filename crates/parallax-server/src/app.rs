@@ -12,6 +12,7 @@ pub mod instances;
 pub mod invoke;
 pub mod keys;
 pub mod logs;
+mod readiness;
 mod receipt;
 pub mod registry;
 mod scheduling;
@@ -121,6 +122,7 @@ pub struct App {
     /// Whether every agent's status was derived anew since then: what is stored before that is of an
     /// earlier server.
     pub looked_at_all: AtomicBool,
+    pub readiness: readiness::Readiness,
     /// Every task that the server started; awaited at shutdown.
     pub tasks: TaskTracker,
     pub shutdown: CancellationToken,
@@ -163,6 +165,7 @@ impl App {
             started: Instant::now(),
             started_at,
             looked_at_all: AtomicBool::new(false),
+            readiness: readiness::Readiness::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             weak: weak.clone(),

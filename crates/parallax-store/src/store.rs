@@ -185,16 +185,20 @@ impl Store {
         }
     }
 
-    /// Whether the database answers, for readiness.
+    /// Commits a write that changes nothing: a database that is locked, away or read-only refuses it
+    /// like any other. On a full disk there may still be room for so small a one.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] and whatever else the database says.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        self.system_read()
-            .await?
-            .fetch_one("SELECT 1 AS one", &[])
-            .await
-            .map(drop)
+    /// [`StoreError::StorageFull`], [`StoreError::Unavailable`] and whatever else the database says.
+    pub async fn check_writable(&self) -> Result<(), StoreError> {
+        self.system_write((), |tx, ()| {
+            Box::pin(async move {
+                let sql = "UPDATE tenants SET events_pruned_to = events_pruned_to
+                     WHERE tenant_id = (SELECT min(tenant_id) FROM tenants)";
+                tx.execute(sql, &[]).await.map(drop)
+            })
+        })
+        .await
     }
 
     /// Ends what was begun, closes every connection and gives the lock back.

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use parallax_core::error::{Code, Error};
+use parallax_core::error::Error;
 use parallax_core::key::{Principal, Scope};
 use parallax_core::status::Phase;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -37,10 +37,7 @@ async fn healthz() -> &'static str {
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()),
     responses((status = 200, body = String, content_type = "text/plain")))]
 async fn readyz(State(state): State<HandlerState>) -> Result<&'static str, Failure> {
-    if state.app.shutdown.is_cancelled() {
-        return Err(Error::new(Code::ShuttingDown, "the server is stopping").into());
-    }
-    state.app.store.ping().await?;
+    state.app.check_ready().await?;
     Ok("ready\n")
 }
 

@@ -55,20 +55,23 @@ async fn agent_metrics(
     Caller(principal): Caller,
     id: Id,
 ) -> Result<Json<AgentMetrics>, Failure> {
-    let AgentDetail {
-        summary, replicas, ..
-    } = state.app.agent(&principal, &id.0).await?;
-    let replicas: Vec<ReplicaMetrics> = replicas.into_iter().map(measured).collect();
-    Ok(Json(AgentMetrics {
-        id: summary.agent.id,
-        agent: summary.agent.name.to_string(),
+    let detail = state.app.agent(&principal, &id.0).await?;
+    Ok(Json(metrics(detail)))
+}
+
+fn metrics(detail: AgentDetail) -> AgentMetrics {
+    let agent = detail.summary.agent;
+    let replicas: Vec<ReplicaMetrics> = detail.replicas.into_iter().map(measured).collect();
+    AgentMetrics {
+        id: agent.id,
+        agent: agent.name.to_string(),
         requests: replicas.iter().map(|r| r.requests).sum(),
         in_flight: replicas.iter().map(|r| r.in_flight).sum(),
         restarts: replicas.iter().map(|r| u64::from(r.restarts)).sum(),
         cpu_millis: known(replicas.iter().map(|r| r.cpu_millis)),
         memory_bytes: known(replicas.iter().map(|r| r.memory_bytes)),
         replicas,
-    }))
+    }
 }
 
 /// The sum of what was measured; nothing when nothing was.
@@ -160,7 +163,53 @@ fn build(build: Build) -> BuildView {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use parallax_proto::v1::desired_replica::Want;
+
     use super::*;
+    use crate::dispatch::tests as dispatch;
+    use crate::testing::{World, observed};
+
+    #[tokio::test]
+    async fn what_a_replica_was_given_and_uses_is_counted_for_it() {
+        let world = World::new().await;
+        let mut host = world.host("one").await;
+        let agent = world.deploy(b"one", 2).await;
+        world.reconcile(&agent).await;
+        host.build("succeeded", "").await;
+        world.reconcile(&agent).await;
+        let ids = host.wanted(Want::Run).await;
+        // The first works, the second is only there.
+        let mut entry = dispatch::Entry::new("0192f0c4-7d5e-7a10-8000-000000000001", 9);
+        entry.hosted = Some((agent.id, ids[0].parse().expect("an id")));
+        let mut session = entry.join(&world.group("scorer"));
+        let calls = [(); 3].map(|()| dispatch::submit(&session.group, "score"));
+        let done = session.next_task();
+        session.finish(&done, 1);
+        for cpu_ns in [1_000_000_000, 2_000_000_000] {
+            world.app.clock.advance(Duration::from_secs(2));
+            let mut first = observed(&ids[0], "running");
+            (first.cpu_ns, first.memory_bytes) = (Some(cpu_ns), Some(64 << 20));
+            first.restarts = 2;
+            host.report(vec![first, observed(&ids[1], "running")]).await;
+        }
+        let detail = world.app.agent(&world.admin, "scorer").await;
+        let is = metrics(detail.expect("it is there"));
+        let of = |id: &String| {
+            let found = is.replicas.iter().find(|r| r.id.to_string() == *id);
+            let r = found.expect("it is shown");
+            (r.requests, r.in_flight, r.cpu_millis, r.memory_bytes)
+        };
+        assert_eq!(of(&ids[0]), (3, 2, Some(500), Some(64 << 20)));
+        assert_eq!(of(&ids[1]), (0, 0, None, None), "nobody measured it");
+        assert_eq!((is.requests, is.in_flight, is.restarts), (3, 2, 2));
+        assert_eq!(
+            (is.cpu_millis, is.memory_bytes),
+            (Some(500), Some(64 << 20))
+        );
+        drop(calls);
+    }
 
     #[test]
     fn what_was_not_measured_is_not_zero() {

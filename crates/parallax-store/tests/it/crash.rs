@@ -104,6 +104,7 @@ async fn fill(url: &str) {
     };
     assert!(matches!(error, StoreError::StorageFull { .. }), "{error:?}");
     std::fs::remove_file(ballast).expect("it exists");
+    store.check_writable().await.expect("there is room again");
     insert(written).await.expect("there is room again");
     let mut tx = store.read(tenant).await.expect("a reader");
     let listed = agents::list(&mut tx, None, &Page::first(10_000))

@@ -16,9 +16,9 @@ on_both! {
         assert!(holder.contains(&process), "{holder}");
         assert!(error.to_string().contains("stop that server"), "{error}");
         assert_eq!(parallax_core::error::Error::from(error).code, Code::StoreUnavailable);
-        first.ping().await.expect("the refused one did no harm");
+        first.check_writable().await.expect("the refused one did no harm");
         first.close().await;
         let second = Store::open(&database.config).await.expect("the first has gone");
-        second.ping().await.expect("it works");
+        second.check_writable().await.expect("it works");
     }
 }

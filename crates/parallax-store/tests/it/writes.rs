@@ -112,6 +112,6 @@ on_both! {
         let error = insert(&store, tenant, 2).await.expect_err("closed");
         assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
         assert_eq!(error.to_string(), "the database is unavailable: it was closed");
-        assert!(matches!(store.ping().await, Err(StoreError::Unavailable { .. })));
+        assert!(matches!(store.check_writable().await, Err(StoreError::Unavailable { .. })));
     }
 }

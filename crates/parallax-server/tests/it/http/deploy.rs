@@ -338,3 +338,13 @@ async fn images_and_repositories_come_later() {
         assert_eq!(answer.code(), "not_implemented", "{}", answer.text);
     }
 }
+
+#[tokio::test]
+async fn logs_of_a_revision_that_never_was_are_not_found() {
+    let world = World::start().await;
+    deploy(&world, "", form("alpha", archive("print()"))).await;
+    let there = world.ours.get("/api/agents/alpha/logs?revision=1").await;
+    assert_eq!((there.status, there.text.as_str()), (StatusCode::OK, ""));
+    let absent = world.ours.get("/api/agents/alpha/logs?revision=77").await;
+    assert_eq!(absent.code(), "not_found", "{}", absent.text);
+}

@@ -1,5 +1,7 @@
 //! Walks every rpc of the descriptor: as nobody, and as another tenant.
 
+use std::collections::BTreeSet;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
@@ -106,6 +108,24 @@ async fn nobody_gets_past_any_rpc_without_a_credential() {
     assert_eq!(answer.status, tonic::Code::Unauthenticated);
     let health = call(&world.ours.anonymous(), "/grpc.health.v1.Health/Check", &[]).await;
     assert_eq!(health.status, tonic::Code::Ok);
+}
+
+#[tokio::test]
+async fn reflection_lists_the_services_to_whoever_has_a_key() {
+    let world = World::start().await;
+    let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    // `list_services`, field 7 of the request.
+    let answer = call(&world.ours, reflection, &[0x3a, 0]).await;
+    assert_eq!(answer.status, tonic::Code::Ok);
+    let services: BTreeSet<String> = rpcs()
+        .iter()
+        .filter_map(|rpc| rpc.trim_start_matches('/').split('/').next())
+        .map(str::to_owned)
+        .collect();
+    assert!(services.len() >= 5, "{services:?}");
+    for service in services {
+        assert!(contains(&answer.body, service.as_bytes()), "{service}");
+    }
 }
 
 /// What another tenant's keys get to hear, for each rpc.

@@ -1,0 +1,90 @@
+//! Whether the server takes work.
+
+use std::time::Duration;
+
+use parallax_core::error::{Code, Error, Result};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::App;
+
+/// How long a look is good for: whoever asks more often hears of the last one, so that nobody who
+/// needs no credential can keep the database busy.
+const GOOD_FOR: Duration = Duration::from_secs(1);
+
+/// The last try to write.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    last: Mutex<Option<Look>>,
+}
+
+#[derive(Debug)]
+struct Look {
+    at: Instant,
+    refused: Option<(Code, String)>,
+}
+
+impl App {
+    /// Whether the server takes work: it is not stopping, and the database takes a write.
+    ///
+    /// # Errors
+    /// `shutting_down`, and what the database said, above all `storage_full` and
+    /// `store_unavailable`.
+    pub async fn check_ready(&self) -> Result<()> {
+        if self.shutdown.is_cancelled() {
+            return Err(Error::new(Code::ShuttingDown, "the server is stopping"));
+        }
+        // Held while it is tried: those who ask meanwhile wait for the same answer.
+        let mut last = self.readiness.last.lock().await;
+        let look = match last.take().filter(|look| look.at.elapsed() < GOOD_FOR) {
+            Some(look) => look,
+            None => self.try_to_write().await,
+        };
+        let refused = look.refused.clone();
+        *last = Some(look);
+        match refused {
+            None => Ok(()),
+            Some((code, message)) => Err(Error::new(code, message)),
+        }
+    }
+
+    async fn try_to_write(&self) -> Look {
+        let tried = self.store.check_writable().await;
+        let refused = tried.err().map(|error| {
+            let error = Error::from(error);
+            tracing::warn!(error = &error as &dyn std::error::Error, source = ?error.source, "not ready: a write to the database failed");
+            (error.code, format!("not ready: {}", error.message))
+        });
+        Look {
+            at: Instant::now(),
+            refused,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+
+    #[tokio::test]
+    async fn a_server_whose_writes_fail_says_why_it_is_not_ready() {
+        let world = World::new().await;
+        world.app.check_ready().await.expect("it writes");
+        world.app.store.close().await;
+        world.app.check_ready().await.expect("the last look counts");
+        *world.app.readiness.last.lock().await = None;
+        let refused = world
+            .app
+            .check_ready()
+            .await
+            .expect_err("nothing is written");
+        assert_eq!(refused.code, Code::StoreUnavailable);
+        assert!(refused.message.starts_with("not ready: "), "{refused}");
+        let again = world.app.check_ready().await.expect_err("the same answer");
+        assert_eq!(again.message, refused.message);
+        world.app.shutdown.cancel();
+        let refused = world.app.check_ready().await.expect_err("it stops");
+        assert_eq!(refused.code, Code::ShuttingDown);
+    }
+}
