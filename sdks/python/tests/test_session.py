@@ -248,17 +248,40 @@ async def test_the_newest_progress_replaces_what_was_not_written_yet(tmp_path: P
             await stage.peer.take("result")
 
 
-async def test_a_partial_larger_than_the_window_is_split(tmp_path: Path) -> None:
+async def test_a_partial_larger_than_half_the_window_is_split(tmp_path: Path) -> None:
     async with FakeServer(tmp_path) as server:
         async with staged(server, fixture(server), partial_window_bytes=40) as stage:
             stage.peer.task("t1", "stream", {"chunks": 1, "bytes": 100})
             sizes = []
-            for _ in range(3):
+            for _ in range(5):
                 partial = await stage.peer.skip_to("partial")
                 sizes.append((partial.seq, len(partial.chunk)))
                 credit = agents.PartialCredit(ref=ref("t1"), bytes=len(partial.chunk))
                 stage.peer.send(partial_credit=credit)
-            assert sizes == [(1, 40), (2, 40), (3, 20)]
+            assert sizes == [(seq, 20) for seq in range(1, 6)]
+
+
+async def test_a_small_partial_before_a_large_one_does_not_wait_for_ever(tmp_path: Path) -> None:
+    async with FakeServer(tmp_path) as server:
+        agent = new_agent(server)
+
+        @agent.capability("stream")
+        async def stream(value: Any, ctx: Context) -> None:
+            await ctx.partial("x")
+            await ctx.partial("y" * 100)
+
+        async with staged(server, agent, partial_window_bytes=100) as stage:
+            stage.peer.task("t1", "stream")
+            used = taken = 0
+            while taken < 101:
+                partial = await stage.peer.skip_to("partial")
+                used += len(partial.chunk)
+                taken += len(partial.chunk)
+                if used >= 50:  # as the server does: room again once half is used
+                    credit = agents.PartialCredit(ref=ref("t1"), bytes=used)
+                    stage.peer.send(partial_credit=credit)
+                    used = 0
+            await stage.peer.skip_to("result")
 
 
 async def test_an_input_reaches_the_running_task_once(tmp_path: Path) -> None:

@@ -48,17 +48,42 @@ test('the window stops the agent until PartialCredit', async (t) => {
   assert.deepEqual(await session.value(), { chunks: 5 })
 })
 
-test('a chunk larger than the window goes in parts, none of them empty', async (t) => {
+test('a chunk larger than half the window goes in parts, none of them empty', async (t) => {
   const { session } = await connected(t, stream, { welcome: { limits: { partialWindowBytes: 1_000 } } })
   const ref = session.give('stream', { chunks: 1, bytes: 3_000 })
   const sizes = []
-  for (let part = 0; part < 3; part += 1) {
+  for (let part = 0; part < 6; part += 1) {
     const { chunk } = await session.next('partial')
     sizes.push(chunk.byteLength)
     session.send({ case: 'partialCredit', value: { ref, bytes: chunk.byteLength } })
   }
-  assert.deepEqual(sizes, [1_000, 1_000, 1_000])
+  assert.deepEqual(sizes, [500, 500, 500, 500, 500, 500])
   assert.deepEqual(await session.value(), { chunks: 1 })
+})
+
+test('a small chunk before a large one does not wait for ever: room comes at half a window', async (t) => {
+  const { session } = await connected(
+    t,
+    (agent) => {
+      agent.capability('stream', async (_, ctx) => {
+        await ctx.partial('x')
+        await ctx.partial('y'.repeat(1_000))
+        return null
+      })
+    },
+    { welcome: { limits: { partialWindowBytes: 1_000 } } },
+  )
+  const ref = session.give('stream', null)
+  for (let used = 0, taken = 0; taken < 1_001; ) {
+    const { chunk } = await session.next('partial')
+    used += chunk.byteLength
+    taken += chunk.byteLength
+    if (used >= 500) {
+      session.send({ case: 'partialCredit', value: { ref, bytes: used } })
+      used = 0
+    }
+  }
+  assert.equal(await session.value(), null)
 })
 
 test('a cancel ends the wait for the window', async (t) => {

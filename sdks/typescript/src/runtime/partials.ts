@@ -100,9 +100,12 @@ export class PartialStream {
     this.#emptied()
   }
 
-  /** A chunk larger than the window would wait for ever, so it goes in parts. */
+  /**
+   * Parts of at most half a window: the server makes room again once half of it
+   * is used, so a larger one could wait for ever behind a small one.
+   */
   *#pieces(chunk: Uint8Array): Generator<Uint8Array> {
-    const size = Math.max(1, this.#window)
+    const size = Math.max(1, Math.floor(this.#window / 2))
     yield chunk.slice(0, size)
     for (let at = size; at < chunk.byteLength; at += size) {
       yield chunk.slice(at, at + size)

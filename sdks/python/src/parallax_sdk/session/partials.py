@@ -73,7 +73,9 @@ class PartialStream:
         return self._sent_seq == self._last_seq and size <= self._window
 
     def _split(self, data: bytes) -> list[bytes]:
-        size = max(1, min(self._retain, MAX_CHUNK_BYTES))
+        # The server makes room again once half the window is used: a larger chunk could wait for
+        # ever behind a small one.
+        size = max(1, min(self._retain // 2, MAX_CHUNK_BYTES))
         return [data[at : at + size] for at in range(0, len(data), size)]
 
     def _pump(self) -> None:
