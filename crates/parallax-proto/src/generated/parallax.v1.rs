@@ -425,7 +425,9 @@ pub struct Limits {
     pub max_inline_bytes: u32,
     #[prost(uint64, tag = "3")]
     pub max_blob_bytes: u64,
-    /// Bytes of Partial.chunk that a task may send before PartialCredit arrives.
+    /// Bytes of Partial.chunk that a task may send before PartialCredit arrives. The
+    /// server makes room again at the latest when half of them are used: a chunk of more
+    /// than half a window may wait for ever.
     #[prost(uint32, tag = "4")]
     pub partial_window_bytes: u32,
     #[prost(uint32, tag = "5")]

@@ -759,7 +759,9 @@ export type Limits = Message<"parallax.v1.Limits"> & {
   maxBlobBytes: bigint;
 
   /**
-   * Bytes of Partial.chunk that a task may send before PartialCredit arrives.
+   * Bytes of Partial.chunk that a task may send before PartialCredit arrives. The
+   * server makes room again at the latest when half of them are used: a chunk of more
+   * than half a window may wait for ever.
    *
    * @generated from field: uint32 partial_window_bytes = 4;
    */
