@@ -41,31 +41,34 @@ fn present(status: &Value) -> Vec<&Value> {
     replicas.filter(is_present).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_agents_life_is_led_by_commands_that_programs_read() -> Result<()> {
-    let world = World::start().await?;
-    // Without a host it fails for a moment, and what failed is tried again as another revision.
-    world.until_host("local").await?;
-    let dir = folder(&world, "source", &Fixture::named("parrot"))?;
+/// Deploys `polly`: dry, then without waiting, then until it is ready.
+async fn deploy_polly(world: &World) -> Result<()> {
+    let dir = folder(world, "source", &Fixture::named("parrot"))?;
     let deploy = ["deploy", &dir, "--name", "polly"];
-    let forecast = one(&world, &[&deploy[..], &["--dry-run"]].concat()).await?;
+    let forecast = one(world, &[&deploy[..], &["--dry-run"]].concat()).await?;
     let foreseen = (&forecast["agent"], &forecast["action"], &forecast["build"]);
     ensure!(
         foreseen == (&json!("polly"), &json!("create"), &json!("needed")),
         "{forecast:#}"
     );
-    ensure!(told(&world, &["agents"]).await?.is_empty(), "it was dry");
+    ensure!(told(world, &["agents"]).await?.is_empty(), "it was dry");
 
-    let accepted = one(&world, &[&deploy[..], &["--no-wait"]].concat()).await?;
+    let accepted = one(world, &[&deploy[..], &["--no-wait"]].concat()).await?;
     ensure!(accepted["agent"]["name"] == "polly", "{accepted:#}");
     ensure!(accepted["revision"]["number"] == 1, "{accepted:#}");
-    let ready = one(&world, &deploy).await?;
+    let ready = one(world, &deploy).await?;
     ensure!(
         (&ready["phase"], &ready["generation"])
             == (&json!("Ready"), &accepted["agent"]["generation"]),
         "{ready:#}"
     );
+    Ok(())
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agents_life_is_led_by_commands_that_programs_read() -> Result<()> {
+    let world = World::start().await?;
+    deploy_polly(&world).await?;
     let scaled = one(&world, &["scale", "polly", "2", "--wait"]).await?;
     ensure!(scaled["replicas"]["ready"] == 2, "{scaled:#}");
     let status = one(&world, &["status", "polly"]).await?;
