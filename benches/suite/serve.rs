@@ -95,7 +95,7 @@ fn has_host(subject: &Subject, server: &Server, data: &Path) -> Result<bool> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    Ok(String::from_utf8_lossy(&output.stdout).contains("\"connected\""))
+    Ok(String::from_utf8_lossy(&output.stdout).contains("\"connected\":true"))
 }
 
 /// What it costs to have one more replica beside its own process: the shim that owns it.

@@ -90,5 +90,29 @@ fn traces(workspace: &Workspace) -> Result<()> {
         "--features",
         "otel",
     ]);
-    run_command(test.args(["--test", "it", "traces::"]))
+    run_command(test.args(["--test", "it", "traces::"]))?;
+    let mut test = workspace.cargo();
+    run_command(test.args([
+        "test",
+        "--package",
+        "parallax-telemetry",
+        "--features",
+        "otel",
+    ]))?;
+    let mut clippy = workspace.cargo();
+    clippy.args([
+        "clippy",
+        "--package",
+        "parallax-telemetry",
+        "--package",
+        "parallax-cli",
+    ]);
+    run_command(clippy.args([
+        "--all-targets",
+        "--features",
+        "otel",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }

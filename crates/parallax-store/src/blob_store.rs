@@ -210,6 +210,19 @@ impl BlobStore {
         Ok(found)
     }
 
+    /// Bytes that are left for blobs on their disk.
+    ///
+    /// # Errors
+    /// When the disk does not say.
+    pub fn room_bytes(&self) -> Result<u64, BlobError> {
+        let disk = rustix::fs::statvfs(&*self.root).map_err(|error| BlobError::Io {
+            what: "cannot look at the disk of",
+            path: self.root.to_path_buf(),
+            source: error.into(),
+        })?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     fn tenant(&self, tenant: TenantId) -> PathBuf {
         self.root.join(tenant.to_string())
     }

@@ -157,8 +157,8 @@ impl Problems {
                     path,
                     format!(
                         "looks like a secret ({why}); a manifest is no place for one. \
-                         `parallax secrets set` arrives with the next release; until then put it \
-                         in a file on the host and say its path here, e.g. {key}_FILE = \"/path\""
+                         `parallax secrets set` arrives with the next release; until then run an \
+                         agent that needs one where you host it yourself: docs/guides/byoa.md"
                     ),
                 );
             }

@@ -32,7 +32,10 @@ pub(super) fn place(
             .collect();
         let host = match placement::choose(&candidates, &spec.resources, spec.isolation) {
             Ok(host) => host,
-            Err(nowhere) => {
+            Err(mut nowhere) => {
+                // A host on the server's own machine joins a moment after the server's start.
+                let just_started = now < snapshot.heard_since.plus(snapshot.lease);
+                nowhere.awaited |= snapshot.hosts.is_empty() && just_started;
                 changes.unschedulable = Some(nowhere);
                 return;
             }

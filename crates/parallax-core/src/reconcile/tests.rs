@@ -255,9 +255,23 @@ fn replicas_go_where_the_fewest_are_and_where_there_is_room() {
 }
 
 #[test]
+fn a_host_may_still_join_a_server_that_was_just_started() {
+    let mut it = snapshot(vec![]);
+    it.hosts = vec![];
+    let awaited = |it: &Snapshot| {
+        let decided = decide(it, at(NOW), &mut || [0; 10]);
+        decided.unschedulable.expect("nothing is placed").awaited
+    };
+    assert!(awaited(&it));
+    it.lease = Duration::ZERO;
+    assert!(!awaited(&it), "the first lease is over");
+}
+
+#[test]
 fn without_a_host_that_would_do_the_reason_is_said_of_each() {
     let mut it = snapshot(vec![]);
     it.hosts = vec![];
+    it.lease = Duration::ZERO;
     assert_eq!(
         plan(&it),
         "nowhere: no host has joined; start one with `parallax host`"

@@ -143,13 +143,6 @@ impl App {
                 .revision
                 .is_none_or(|number| number == row.revision_number)
         });
-        if let (Some(number), true) = (query.revision, rows.is_empty())
-            && revisions::by_number(&mut tx, agent.id, number)
-                .await?
-                .is_none()
-        {
-            return Err(Error::not_found("revision of this agent", number));
-        }
         if let (Some(id), true) = (query.replica, rows.is_empty()) {
             return Err(Error::not_found("replica of this agent", id));
         }

@@ -12,6 +12,10 @@ use super::App;
 /// needs no credential can keep the database busy.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
+/// With less than this left, values and sources are refused before long, also where a small write
+/// still finds a place: as much as the largest body of a request.
+const MIN_ROOM_BYTES: u64 = 1 << 20;
+
 /// The last try to write.
 #[derive(Debug, Default)]
 pub struct Readiness {
@@ -49,16 +53,24 @@ impl App {
     }
 
     async fn try_to_write(&self) -> Look {
-        let tried = self.store.check_writable().await;
-        let refused = tried.err().map(|error| {
-            let error = Error::from(error);
-            tracing::warn!(error = &error as &dyn std::error::Error, source = ?error.source, "not ready: a write to the database failed");
+        let tried = self.store.check_writable().await.map_err(Error::from);
+        let refused = tried.and_then(|()| self.check_room()).err().map(|error| {
+            tracing::warn!(error = &error as &dyn std::error::Error, source = ?error.source, "not ready");
             (error.code, format!("not ready: {}", error.message))
         });
         Look {
             at: Instant::now(),
             refused,
         }
+    }
+
+    fn check_room(&self) -> Result<()> {
+        let left = self.blobs.room_bytes()?;
+        if left >= MIN_ROOM_BYTES {
+            return Ok(());
+        }
+        let message = format!("the disk with the data has {left} bytes left; free some space");
+        Err(Error::new(Code::StorageFull, message))
     }
 }
 

@@ -33,7 +33,8 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether the server takes work: the database answers, and the server is not stopping.
+/// Whether the server takes work: it is not stopping, the database takes a write, and the disk has
+/// room.
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()),
     responses((status = 200, body = String, content_type = "text/plain")))]
 async fn readyz(State(state): State<HandlerState>) -> Result<&'static str, Failure> {

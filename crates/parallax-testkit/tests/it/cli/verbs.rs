@@ -208,7 +208,7 @@ async fn a_wait_that_takes_too_long_says_what_is_and_exits_with_6() -> Result<()
     ensure!(words.contains(expected), "{words}");
     let status = text(&world.cli(["status", "mute"], PATIENCE).await?.stdout);
     ensure!(
-        status.contains("the process runs and its agent is not connected"),
+        status.contains("the process runs, and its agent is not connected"),
         "{status}"
     );
     world.delete("mute").await?;

@@ -175,6 +175,11 @@ async fn a_disk_that_is_full_refuses_an_upload_and_loses_nothing() -> Result<()>
             .context("an upload on a full disk was accepted")?
     );
     ensure!(error.contains("storage_full"), "{error}");
+    let unready = reqwest::get(format!("{}/readyz", world.url()?)).await?;
+    ensure!(
+        unready.status() == reqwest::StatusCode::INSUFFICIENT_STORAGE,
+        "{unready:?}"
+    );
     ensure!(
         world.status("large").await.is_err(),
         "an agent without source was made"
