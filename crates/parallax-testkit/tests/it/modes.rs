@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use parallax_api::agents::StatusView;
-use parallax_testkit::world::{Call, Fixture, World, processes_of};
+use parallax_testkit::world::{Call, Fixture, Serve, World, processes_of};
 use rustix::process::Signal;
 
 fn pids(status: &StatusView) -> BTreeSet<Option<u32>> {
@@ -65,7 +65,16 @@ async fn down_ends_what_a_killed_server_has_left() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_on_any_port_comes_back_where_its_agents_look_for_it() -> Result<()> {
-    let world = World::start().await?;
+    comes_back(World::start().await?).await
+}
+
+/// Its own agents dial a second listener then, which has a port of its own to come back to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_on_tls_comes_back_where_its_agents_look_for_it() -> Result<()> {
+    comes_back(World::start_with(Serve::with_tls()).await?).await
+}
+
+async fn comes_back(world: World) -> Result<()> {
     let before = world
         .deploy_ready(&Fixture::named("parrot").replicas(2))
         .await?;

@@ -17,6 +17,7 @@ const PASSING: ReadonlySet<string> = new Set([
   'HostLost',
   'ShimLost',
   'NotRegistered',
+  'Disconnected',
   'ProbeFailed',
   'ScaledToZero',
   'RollingOut',

@@ -82,8 +82,14 @@ pub(super) async fn what_runs_is_what_is_wanted(
     pids.sort_unstable();
     world
         .until("the processes are those of the status", async || {
-            let agents = processes_of(world.dir()).into_iter();
-            let agents = agents.filter(|process| process.command.contains(" main.js"));
+            let all = processes_of(world.dir());
+            let shims: Vec<_> = all
+                .iter()
+                .filter(|it| it.command.contains(" shim "))
+                .collect();
+            // One for each, and none of a build or of a process that has ended.
+            ensure!(shims.len() == pids.len(), "for {pids:?}: {shims:#?}");
+            let agents = all.iter().filter(|it| it.command.contains(" main.js"));
             let mut found: Vec<u32> = agents.map(|process| process.pid).collect();
             found.sort_unstable();
             ensure!(found == pids, "wanted {pids:?}, found {found:?}");

@@ -26,6 +26,7 @@ PASSING = frozenset(
         "HostLost",
         "ShimLost",
         "NotRegistered",
+        "Disconnected",
         "ProbeFailed",
         "ScaledToZero",
         "RollingOut",
