@@ -5,6 +5,7 @@
 //! line of this program's own. What would is shown as an escape, `\u{1b}`, and never left out: a
 //! person sees that it is there.
 
+use parallax_core::text::Utf8Pieces;
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -148,33 +149,22 @@ fn push_escaped(letter: char, out: &mut String) {
 
 /// Bytes that come in pieces, as text for a terminal.
 #[derive(Debug, Default)]
-pub(crate) struct Pieces {
-    /// The beginning of a letter whose end comes with the next piece.
-    open: Vec<u8>,
-}
+pub(crate) struct Pieces(Utf8Pieces);
 
 impl Pieces {
     /// The text of the next piece, as far as its letters are whole.
     pub(crate) fn next(&mut self, piece: &[u8]) -> String {
-        let mut bytes = std::mem::take(&mut self.open);
-        bytes.extend_from_slice(piece);
-        let whole = match std::str::from_utf8(&bytes) {
-            Err(error) if error.error_len().is_none() => error.valid_up_to(),
-            _ => bytes.len(),
-        };
-        self.open = bytes.split_off(whole);
-        text(&bytes)
+        text(&self.0.next(piece))
     }
 
     /// What is left when there is no next piece.
-    pub(crate) fn finish(self) -> String {
-        text(&self.open)
+    pub(crate) fn finish(mut self) -> String {
+        self.0.rest().unwrap_or_default()
     }
 }
 
-fn text(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    escaped(&text, |letter| matches!(letter, '\n' | '\t')).into_owned()
+fn text(text: &str) -> String {
+    escaped(text, |letter| matches!(letter, '\n' | '\t')).into_owned()
 }
 
 #[cfg(test)]

@@ -31,5 +31,6 @@ pub mod rollout;
 pub mod secretish;
 pub mod status;
 pub mod task;
+pub mod text;
 pub mod time;
 pub mod word;

@@ -181,6 +181,14 @@ impl ReplicaEvidence {
         self.replica.observed.phase == ReplicaPhase::Running && !self.registered
     }
 
+    /// Whether only its probe keeps it from taking work.
+    fn fails_its_probe(&self) -> bool {
+        self.replica.want == Want::Run
+            && self.replica.observed.phase == ReplicaPhase::Running
+            && self.registered
+            && self.replica.observed.probe_ok == Some(false)
+    }
+
     fn may_serve(&self) -> bool {
         self.replica.want == Want::Run
             && self.replica.observed.phase == ReplicaPhase::Running
@@ -362,6 +370,10 @@ impl Seen<'_> {
             return (Phase::Pending, None, words);
         }
         let restarting = self.restarting();
+        if evidence.replicas.iter().any(|e| e.fails_its_probe()) {
+            let words = "the process runs and its agent has registered, but its probe does not pass: its own log may say why";
+            return (Phase::Starting, Some(Reason::ProbeFailed), words.to_owned());
+        }
         let waiting = evidence.replicas.iter().filter(|e| e.waits());
         let Some(longest) =
             waiting.max_by_key(|e| (e.lost_at.is_some(), e.replica.revision_number))

@@ -89,5 +89,6 @@ fn letters_that_are_cut_in_two_are_put_together() {
         assert_eq!(shown, "grüße \\u{1b}[2J 日本\n", "in pieces of {size}");
     }
     let mut pieces = Pieces::default();
-    assert_eq!(pieces.next(b"\xff\xfeok\xe6"), "\u{fffd}\u{fffd}ok\u{fffd}");
+    assert_eq!(pieces.next(b"\xff\xfeok\xe6"), "\u{fffd}\u{fffd}ok");
+    assert_eq!(pieces.finish(), "\u{fffd}");
 }

@@ -94,10 +94,9 @@ fn a_running_process_that_has_not_registered_is_not_ready() {
 fn a_failing_probe_keeps_a_registered_replica_from_being_ready() {
     let mut one = replica(ReplicaPhase::Running, true);
     one.replica.observed.probe_ok = Some(false);
-    one.replica.observed.reason = Some(Reason::ProbeFailed);
     assert_eq!(
         status_of(1, &[], &[one]),
-        (Phase::Failed, Some(Reason::ProbeFailed))
+        (Phase::Starting, Some(Reason::ProbeFailed))
     );
 }
 

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::app::App;
-use crate::app::registry::{RegistryNews, cursor};
+use crate::app::registry::RegistryNews;
 use crate::clock::Clock;
 use crate::dispatch::InstanceView;
 
@@ -39,27 +39,19 @@ impl v1::registry_service_server::RegistryService for RegistryGateway {
         let principal = super::principal(&request)?;
         let body = request.into_inner();
         let capability = Some(body.capability.as_str()).filter(|c| !c.is_empty());
-        let views = self
-            .app
-            .registry(&principal, capability)
-            .map_err(|e| super::status(&e))?;
+        let cursor = Some(body.cursor.as_str()).filter(|c| !c.is_empty());
         let limit = match body.limit as usize {
             0 => DEFAULT_LIMIT,
             n => n.min(MAX_LIMIT),
         };
-        let mut rest = views.iter().filter(|view| cursor(view) > body.cursor);
-        let page: Vec<&InstanceView> = rest.by_ref().take(limit).collect();
-        let next_cursor = match (rest.next(), page.last()) {
-            (Some(_), Some(last)) => cursor(last),
-            _ => String::new(),
-        };
-        let entries = page
-            .into_iter()
-            .map(|view| entry(view, &self.app.clock))
-            .collect();
+        let page = self
+            .app
+            .list_registry(&principal, capability, cursor, limit)
+            .map_err(|e| super::status(&e))?;
+        let entries = page.views.iter().map(|view| entry(view, &self.app.clock));
         Ok(Response::new(v1::ListRegistryResponse {
-            entries,
-            next_cursor,
+            entries: entries.collect(),
+            next_cursor: page.next_cursor.unwrap_or_default(),
         }))
     }
 

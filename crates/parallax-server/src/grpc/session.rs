@@ -303,6 +303,10 @@ impl Session {
         if let Outcome::Success(success) = &outcome
             && let Err(error) = self.app.check_blobs(self.group.tenant, success).await
         {
+            // A disk that errs says nothing of the answer: the agent keeps it, and offers it again.
+            if error.code != Code::AgentFailed {
+                return Err(error);
+            }
             tracing::warn!(
                 agent = %self.group.name, task = %id, error = &error as &dyn std::error::Error,
                 "an agent's answer is refused"

@@ -1,55 +1,34 @@
 //! Partial results as text: their bytes may cut a character in two, JSON texts may not.
 
 use parallax_core::task::Partial;
+use parallax_core::text::Utf8Pieces;
 
 /// Turns the pieces of one reader into text, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Pieces {
     last: u64,
-    /// The beginning of a character whose rest is still to come: at most three bytes.
-    begun: Vec<u8>,
+    text: Utf8Pieces,
 }
 
 impl Pieces {
     /// The text of a piece, with what the one before it began. What is no UTF-8 becomes U+FFFD, and
     /// so does a character whose rest never came.
     pub(crate) fn text(&mut self, partial: &Partial) -> String {
-        let mut text = String::new();
-        if partial.seq != self.last + 1 {
-            text.push_str(&self.rest().unwrap_or_default());
-        }
+        let missed = partial.seq != self.last + 1;
         self.last = partial.seq;
-        let mut bytes = std::mem::take(&mut self.begun);
-        bytes.extend_from_slice(&partial.chunk);
-        for chunk in bytes.utf8_chunks() {
-            text.push_str(chunk.valid());
-            let invalid = chunk.invalid();
-            let at_the_end = invalid.as_ptr_range().end == bytes.as_ptr_range().end;
-            if at_the_end && is_beginning(invalid) {
-                self.begun = invalid.to_vec();
-            } else if !invalid.is_empty() {
-                text.push(char::REPLACEMENT_CHARACTER);
-            }
-        }
-        text
+        let before = missed.then(|| self.rest()).flatten();
+        before.unwrap_or_default() + &self.text.next(&partial.chunk)
     }
 
     /// What is left of a character that was begun and not ended.
     pub(crate) fn rest(&mut self) -> Option<String> {
-        let begun = !std::mem::take(&mut self.begun).is_empty();
-        begun.then(|| char::REPLACEMENT_CHARACTER.to_string())
+        self.text.rest()
     }
 
     /// The number of the last piece.
     pub(crate) const fn last(&self) -> u64 {
         self.last
     }
-}
-
-/// Whether further bytes could make a character of these.
-fn is_beginning(bytes: &[u8]) -> bool {
-    let error = std::str::from_utf8(bytes).err();
-    error.is_some_and(|error| error.error_len().is_none())
 }
 
 #[cfg(test)]

@@ -53,27 +53,15 @@ async fn list_registry(
     Params(params): Params<RegistryQuery>,
 ) -> Result<axum::Json<Page<RegistryEntry>>, Failure> {
     let page = query::page(params.limit, params.cursor.as_deref())?;
-    let mut views = state
-        .app
-        .registry(&principal, params.capability.as_deref())?;
-    if let Some((name, uuid)) = page
-        .after
-        .as_deref()
-        .and_then(|cursor| cursor.split_once('/'))
-    {
-        views.retain(|view| (view.agent_name.as_str(), view.peer.uuid.as_str()) > (name, uuid));
-    }
-    let limit = page.limit as usize;
-    let more = views.len() > limit;
-    views.truncate(limit);
-    let next_cursor = views
-        .last()
-        .filter(|_| more)
-        .map(|v| format!("{}/{}", v.agent_name, v.peer.uuid));
-    let items = views
-        .iter()
-        .map(|view| entry(view, &state.app.clock))
-        .collect();
+    let listed = state.app.list_registry(
+        &principal,
+        params.capability.as_deref(),
+        page.after.as_deref(),
+        page.limit as usize,
+    )?;
+    let views = listed.views.iter();
+    let items = views.map(|view| entry(view, &state.app.clock)).collect();
+    let next_cursor = listed.next_cursor;
     Ok(axum::Json(Page { items, next_cursor }))
 }
 

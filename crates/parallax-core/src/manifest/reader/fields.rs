@@ -288,3 +288,28 @@ words_of!(
     super::super::spec::IsolationTier,
     super::super::spec::InstallMode
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_page_names_every_key() {
+        let page = include_str!("../../../../../docs/reference/parallax-toml.md");
+        let all = [&TOP_KEYS[..], &RESOURCE_KEYS, &PROBE_KEYS, &BUILD_KEYS].concat();
+        let is_named = |key: &&str| {
+            let shapes = [
+                format!("`{key}"),
+                format!(".{key}"),
+                format!("[{key}]"),
+                format!("{key} = "),
+            ];
+            shapes.iter().any(|shape| page.contains(shape.as_str()))
+        };
+        let missing: Vec<_> = all.into_iter().filter(|key| !is_named(key)).collect();
+        assert!(
+            missing.is_empty(),
+            "docs/reference/parallax-toml.md lacks {missing:?}"
+        );
+    }
+}

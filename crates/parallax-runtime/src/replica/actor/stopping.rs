@@ -10,6 +10,9 @@ use crate::error::chain;
 /// After a replica should have ended by its shim's hand: then the shim itself is taken for stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
+/// So often a shim that could not be told is asked again before it is taken for stuck.
+const MOST_ASKS: u32 = 5;
+
 /// A process that was asked to stop.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::replica) struct Stopping {
@@ -17,6 +20,8 @@ pub(in crate::replica) struct Stopping {
     pub(super) due: Instant,
     grace: Duration,
     told: Told,
+    /// How often it was asked while it could not be told.
+    asks: u32,
     /// How often the shim itself was killed in vain.
     kills: u32,
 }
@@ -63,6 +68,7 @@ impl Actor {
             due: Instant::now() + patience,
             grace,
             told,
+            asks: 0,
             kills: 0,
         });
     }
@@ -70,8 +76,16 @@ impl Actor {
     /// Goes on with a stop that is due to have ended: asks again a shim that could not be told, and
     /// kills one that does not end its replica; what it leaves is then found and killed.
     pub(super) async fn escalate(&mut self, stopping: Stopping) {
-        if stopping.told == Told::Not {
-            return self.stop(stopping.grace).await;
+        if stopping.told == Told::Not && stopping.asks < MOST_ASKS {
+            self.stop(stopping.grace).await;
+            let asked = self
+                .running
+                .as_mut()
+                .and_then(|running| running.stopping.as_mut());
+            if let Some(again) = asked {
+                again.asks = stopping.asks + 1;
+            }
+            return;
         }
         let Some(running) = &mut self.running else {
             return;

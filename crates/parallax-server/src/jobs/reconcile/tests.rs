@@ -120,6 +120,13 @@ async fn without_a_host_an_agent_is_unschedulable_until_one_joins() {
     let world = World::new().await;
     let agent = world.deploy(b"one", 1).await;
     world.reconcile(&agent).await;
+    assert_eq!(
+        world.status(&agent).await,
+        "Pending",
+        "one may be about to join"
+    );
+    world.app.clock.advance(world.app.limits.lease_ttl);
+    world.reconcile(&agent).await;
     assert_eq!(world.status(&agent).await, "Failed Unschedulable");
     let mut host = world.host("one").await;
     assert!(world.app.dirty.take().contains(&(agent.tenant, agent.id)));

@@ -137,7 +137,10 @@ async fn logs_tasks_and_the_registry_are_read_by_programs_too() -> Result<()> {
             .as_str()
             .is_some_and(|it| it.starts_with("bld_"))
     };
-    ensure!(build.iter().all(of_build), "{build:#?}");
+    ensure!(
+        !build.is_empty() && build.iter().all(of_build),
+        "{build:#?}"
+    );
 
     let task = one(&world, &["invoke", "parrot", "echo", "1", "--async"]).await?;
     let id = task["id"].as_str().context("an id")?.to_owned();
