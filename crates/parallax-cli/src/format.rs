@@ -88,10 +88,31 @@ pub(crate) fn ppm(ppm: u32) -> String {
     format!("{}.{:04}", ppm / 1_000_000, ppm % 1_000_000 / 100)
 }
 
+/// How many brackets of `json` are open at most, or more where texts have brackets.
+fn depth_of(json: &str) -> usize {
+    let (mut depth, mut most) = (0_usize, 0);
+    for byte in json.bytes() {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(depth);
+    }
+    most
+}
+
+/// Deeper JSON is shown as it came: one field a line, it would be mostly indentation, growing with
+/// the square of its depth.
+const MOST_DEPTH: usize = 32;
+
 /// JSON with one field a line. Works on the text, so that every number keeps its digits and every
 /// object its order.
 #[must_use]
 pub(crate) fn indented(json: &str) -> String {
+    if depth_of(json) > MOST_DEPTH {
+        return json.to_owned();
+    }
     let mut text = String::with_capacity(json.len() * 2);
     let mut depth = 0;
     let mut letters = json.chars().peekable();
@@ -167,5 +188,13 @@ mod tests {
         let json = r#"{"b":12345678901234567890.10,"a":[1, {"q":"x\",{"}],"e":{ },"l":[]}"#;
         let expected = "{\n  \"b\": 12345678901234567890.10,\n  \"a\": [\n    1,\n    {\n      \"q\": \"x\\\",{\"\n    }\n  ],\n  \"e\": {},\n  \"l\": []\n}";
         assert_eq!(indented(json), expected);
+    }
+
+    #[test]
+    fn deep_json_is_shown_as_it_came_and_not_as_a_square_of_blanks() {
+        let deep = "[".repeat(120_000) + &"]".repeat(120_000);
+        assert_eq!(indented(&deep), deep);
+        let wide = format!("{}{}{}", "[".repeat(32), "0,".repeat(1000), "]".repeat(32));
+        assert!(indented(&wide).len() < wide.len() * 40);
     }
 }

@@ -253,8 +253,8 @@ impl Session {
                 let attempt = task.attempt;
                 match Progress::try_from(progress) {
                     Ok(progress) => self.group.progress(self.slot, id, attempt, progress),
-                    // It costs nobody an answer.
-                    Err(error) => tracing::warn!(
+                    // It costs nobody an answer; and an agent that repeats it must not fill the log.
+                    Err(error) => tracing::debug!(
                         agent = %self.group.name, task = %id, error = &error as &dyn std::error::Error,
                         "an agent's progress is passed over"
                     ),

@@ -14,7 +14,7 @@ impl Pieces {
     /// The text of a piece, with what the one before it began. What is no UTF-8 becomes U+FFFD, and
     /// so does a character whose rest never came.
     pub(crate) fn text(&mut self, partial: &Partial) -> String {
-        let missed = partial.seq != self.last + 1;
+        let missed = partial.seq != self.last.saturating_add(1);
         self.last = partial.seq;
         let before = missed.then(|| self.rest()).flatten();
         before.unwrap_or_default() + &self.text.next(&partial.chunk)

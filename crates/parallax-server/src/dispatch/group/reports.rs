@@ -199,7 +199,7 @@ impl Group {
 /// first may lie ahead: the server may have forgotten, and the agent may keep no more.
 fn check_partial(entry: &InFlight, partial: &Partial, window: u32) -> Result<(), Error> {
     let (seq, last, id) = (partial.seq, entry.last_partial, entry.call.id);
-    if seq == 0 || (seq > last + 1 && !entry.resumed) {
+    if seq == 0 || (seq > last.saturating_add(1) && !entry.resumed) {
         return Err(Error::invalid(format!(
             "Partial.seq {seq} of task {id} comes after {last}: it counts from 1 without holes"
         )));

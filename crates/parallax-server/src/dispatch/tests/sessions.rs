@@ -295,6 +295,13 @@ fn partials_keep_to_their_order_and_their_window() {
     let back = Entry::new("a", 0).again(2, inventory).join(&group);
     assert!(send(back.slot, 9, 1000), "it has dropped what came before");
     assert!(!send(back.slot, 11, 1), "from then on there are no holes");
+    let inventory = vec![listed(&task, State::Running)];
+    let last = Entry::new("a", 0).again(3, inventory).join(&group);
+    assert!(send(last.slot, u64::MAX, 1));
+    assert!(
+        send(last.slot, u64::MAX, 1),
+        "seen before, and no number comes after it"
+    );
 }
 
 #[tokio::test]
