@@ -101,7 +101,9 @@ fn show_forecast(forecast: &DryRun, output: &Output) -> Result<()> {
     let what = match forecast.action {
         DeployAction::Create => format!("`{name}` would be created"),
         DeployAction::Update => format!("`{name}` would be updated"),
-        DeployAction::Nothing => format!("`{name}` has this spec and source already; nothing would change"),
+        DeployAction::Nothing => {
+            format!("`{name}` has this spec and source already; nothing would change")
+        }
     };
     let revision = forecast.revision;
     let revision = revision.map_or_else(String::new, |number| format!(", as revision {number}"));
